@@ -1,65 +1,46 @@
-"""What the acting part asks of others: the guard, and which series would show harm."""
+"""Contracts of the action package: the guard, guardrail metrics and operator notices."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from trimtab.engine.types import Action, Recommendation
+from trimtab.engine.actions.guard.situation import GuardDecision
+from trimtab.engine.types import Action, Recommendation, RecommendationState
 
 ALLOW = "allow"
+OPEN_STATES = frozenset(
+    {RecommendationState.PENDING, RecommendationState.APPROVED, RecommendationState.SCHEDULED}
+)
+"""States of a recommendation that an operator can still decide."""
 
 
-class Decision(Protocol):
-    """The guard's word.
+class Guard(Protocol):
+    """Decides whether a proposal may run now.
 
-    verdict : allow, approve (a person has to agree first) or refuse
-    guard   : the guardrail that decided
-    reason  : a sentence with figures and what to do
-    until   : int64 ns from when the same may pass; None = waiting alone does not help
+    Called for a recommendation before its action is journaled, and for the action before it is sent.
     """
 
-    @property
-    def verdict(self) -> str:
-        """Allow, approve or refuse."""
-        ...
+    async def __call__(self, proposal: Recommendation | Action, person: bool) -> GuardDecision:
+        """Return the decision for a proposal. Raises ToolError if the target cannot be read.
 
-    @property
-    def guard(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """For people."""
-        ...
-
-    @property
-    def until(self) -> int | None:
-        """When it may pass."""
-        ...
-
-
-class Decide(Protocol):
-    """The guard with all that it looks at.
-
-    Asked of a recommendation before anything is written down, and of its action before that is sent.
-    """
-
-    async def __call__(self, proposal: Recommendation | Action, person: bool) -> Decision:
-        """May it be done now? `person` = somebody decided it. Raises ToolError where it cannot be known."""
+        person : whether an operator decided on it
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Guarded:
-    """A series that must not get worse by a change; `more_is_better` None = it must stay where it was."""
+class GuardrailMetric:
+    """A series that must not get worse because of an action.
+
+    more_is_better : None = a deviation in either direction is harm
+    """
 
     series_id: str
     name: str
     more_is_better: bool | None
 
 
-GuardedBy = Callable[[Action], Sequence[Guarded]]
-"""The series that are watched beside an action's own figure."""
-Tell = Callable[[Action, str], None]
-"""Tell people something that needs them."""
+SelectGuardrailMetrics = Callable[[Action], Sequence[GuardrailMetric]]
+"""Returns the guardrail metrics to verify in addition to an action's own metric."""
+NotifyOperators = Callable[[Action, str], None]
+"""Notifies operators that an action needs their attention: (action, text)."""

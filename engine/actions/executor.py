@@ -1,4 +1,4 @@
-"""One action through its tool: sent once at most, and read back where no answer came."""
+"""Sends actions through their tools: at most once, with a read back when no answer arrives."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from trimtab.engine.actions.journal import Journal, proof, reads, restores
+from trimtab.engine.actions.journal import Journal, is_at_value, is_manual_undo, state_from_reading
 from trimtab.engine.errors import ConflictError, NotFoundError, RefusedError, ToolError, ToolUncertainError
 from trimtab.engine.ports import Clock, Tool, Toolbox
 from trimtab.engine.types import Action, ActionState, KnobReading
@@ -18,11 +18,11 @@ _S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """In seconds.
+    """Time limits in seconds.
 
-    send   : from writing `executing` until an answer
-    read   : for reading a value back
-    settle : between two readings that say that nothing was changed: a late change would come in between
+    send_s   : from the journal entry `executing` to the tool's answer
+    read_s   : for one reading of a knob
+    settle_s : between the two readings that prove that nothing was changed
     """
 
     send_s: float = 30.0
@@ -31,9 +31,10 @@ class Deadlines:
 
 
 class Executor:
-    """Sends actions.
+    """Executes actions and recovers interrupted ones.
 
-    boundary : called with the name of each point where a crash would part what belongs together (tests)
+    deadlines : time limits in seconds
+    boundary  : called with the name of each crash point (tests)
     """
 
     def __init__(
@@ -50,16 +51,16 @@ class Executor:
         self.deadlines = deadlines or Deadlines()
         self.boundary = boundary
         self.in_flight: set[str] = set()
-        """Ids of what this process is sending or reading back now."""
+        """Ids of the actions that this process is sending or reading back."""
 
     async def execute(self, action: Action) -> Action:
-        """Send what is proposed; it comes back verifying, failed or unknown, or as it was while paused.
+        """Send a proposed action; returns it verifying, failed or unknown, or unchanged while paused.
 
-        Raises ConflictError where somebody else sends it, StoreError where the journal cannot be
-        written: then nothing was sent, or it was and `recover` finds out.
+        Raises ConflictError if the action is already being sent, StoreError if the journal cannot be written:
+        then either nothing was sent, or `recover` determines the outcome.
         """
         if action.id in self.in_flight:
-            raise ConflictError(f"action {action.id} is being sent already")
+            raise ConflictError(f"action {action.id} is already being sent")
         self.in_flight.add(action.id)
         try:
             return await self._execute(action)
@@ -67,45 +68,45 @@ class Executor:
             self.in_flight.discard(action.id)
 
     async def recover(self, action: Action, give_up: bool) -> Action:
-        """Find out what became of an action that was interrupted while executing; it is never sent again.
+        """Determine the outcome of an action interrupted while executing. It is never sent again.
 
-        give_up : call it unknown where its tool cannot be read; else it is left for the next time
+        give_up : end it as unknown if its tool cannot be read; otherwise leave it for the next step
         """
         self.in_flight.add(action.id)
         try:
-            return await self._look(action, "it was interrupted", give_up)
+            return await self._read_back(action, "it was interrupted", give_up)
         finally:
             self.in_flight.discard(action.id)
 
     async def _execute(self, action: Action) -> Action:
         try:
             tool = self._tool(action)
-            reading = await self._ready(tool, action)
+            reading = await self._check_before(tool, action)
         except (ConflictError, NotFoundError, RefusedError, ToolError) as error:
             if action.undoes is not None and isinstance(error, ToolError):
-                return action  # what does harm is taken back once its tool answers again
+                return action  # a rollback waits until its tool answers again
             return await self.journal.end(action, ActionState.FAILED, f"not sent: {error}")
         self.boundary("executor.ready")
-        if not restores(action) and (await asyncio.to_thread(self.journal.ledger.pause)).on:
+        if not is_manual_undo(action) and (await asyncio.to_thread(self.journal.ledger.pause)).on:
             return action
-        action = await self.journal.executing(action, reading)
+        action = await self.journal.mark_executing(action, reading)
         self.boundary("executor.send")
         try:
-            told = await self._send(tool, action, reading)
+            receipt = await self._send(tool, action, reading)
         except (ToolUncertainError, TimeoutError) as error:
-            return await self._look(action, str(error) or f"no answer in {self.deadlines.send_s:g} s")
+            return await self._read_back(action, str(error) or f"no answer in {self.deadlines.send_s:g} s")
         except (ConflictError, NotFoundError, RefusedError, ToolError) as error:
             return await self.journal.end(action, ActionState.FAILED, str(error))
         except Exception as error:
-            log.exception("a tool raised what it may not raise", tool=action.tool, action=action.id)
-            return await self._look(action, f"the tool broke: {type(error).__name__}")
+            log.exception("tool_raised_unexpected_error", tool=action.tool, action=action.id)
+            return await self._read_back(action, f"the tool failed: {type(error).__name__}")
         self.boundary("executor.sent")
-        return await self.journal.verifying(action, told)
+        return await self.journal.mark_verifying(action, receipt)
 
-    async def stale(self, action: Action) -> str | None:
-        """Why a proposed change can never be sent: the knob was changed since. None = it can, or unknown."""
+    async def stale_reason(self, action: Action) -> str | None:
+        """Return why a proposed change can never be sent (its knob changed); None = it can, or unknown."""
         try:
-            await self._ready(self._tool(action), action)
+            await self._check_before(self._tool(action), action)
         except ConflictError as error:
             return str(error)
         except (NotFoundError, RefusedError, ToolError):
@@ -116,18 +117,18 @@ class Executor:
         tool = self.toolbox.tool(action.tool)
         if action.target not in tool.targets:
             named = ", ".join(tool.targets) or "none"
-            raise RefusedError(f"{action.target!r} is no target of {action.tool}, which may change {named}")
+            raise RefusedError(f"{action.target!r} is not a target of {action.tool}; its targets are {named}")
         return tool
 
-    async def _ready(self, tool: Tool, action: Action) -> KnobReading | None:
-        """The knob as it is now. Raises ConflictError where it is not as the action expects."""
+    async def _check_before(self, tool: Tool, action: Action) -> KnobReading | None:
+        """Return the knob's reading. Raises ConflictError if it is not the value the action expects."""
         if action.is_action:
             return None
         reading = await self._read(tool, action)
-        if not reads(reading, action.before):
+        if not is_at_value(reading, action.before):
             raise ConflictError(
                 f"{action.subject} of {action.target} is {reading.value!r}, {action.before!r} was expected: "
-                "somebody changed it since"
+                "it was changed in the meantime"
             )
         return reading
 
@@ -136,12 +137,16 @@ class Executor:
             async with asyncio.timeout(self.deadlines.read_s):
                 return await tool.read(action.target, action.subject)
         except TimeoutError:
-            raise ToolError(f"{action.tool} gave no value in {self.deadlines.read_s:g} s") from None
+            raise ToolError(
+                f"{action.tool} did not return a value within {self.deadlines.read_s:g} s"
+            ) from None
 
     async def _send(self, tool: Tool, action: Action, reading: KnobReading | None) -> str:
         if self.clock.now() - (action.started or 0) > self.deadlines.send_s * _S:
-            # This process stood still since: another engine may have taken over and looked already.
-            raise ToolError(f"not sent: more than {self.deadlines.send_s:g} s passed before it could be")
+            # This process was suspended: another engine may have taken over and read the value back.
+            raise ToolError(
+                f"not sent: the deadline of {self.deadlines.send_s:g} s passed before it was sent"
+            )
         async with asyncio.timeout(self.deadlines.send_s):
             if reading is None:
                 return await tool.run(action.target, action.subject, action.key)
@@ -149,29 +154,29 @@ class Executor:
         permanent = f"; to make it last: {applied.permanent}" if applied.permanent else ""
         return f"lasts {applied.lasts}{permanent}"
 
-    async def _look(self, action: Action, why: str, give_up: bool = True) -> Action:
-        """Read back what was sent without an answer, and go on as that proves."""
+    async def _read_back(self, action: Action, why: str, give_up: bool = True) -> Action:
+        """Read the knob after a send without an answer, and move the action to the state this proves."""
         if action.is_action:
-            words = f"{why}; whether it was done cannot be read back, and it is not done again"
-            return await self.journal.end(action, ActionState.UNKNOWN, words)
+            reason = f"{why}; whether it ran cannot be read back, and it is not run again"
+            return await self.journal.end(action, ActionState.UNKNOWN, reason)
         try:
-            state, reading = await self._proved(action)
+            state, reading = await self._read_state(action)
         except (NotFoundError, RefusedError, ToolError) as error:
             if not give_up:
                 return action
-            words = f"{why}; the value could not be read back ({error})"
-            return await self.journal.end(action, ActionState.UNKNOWN, words)
+            reason = f"{why}; the value could not be read back ({error})"
+            return await self.journal.end(action, ActionState.UNKNOWN, reason)
         if state is ActionState.VERIFYING:
-            return await self.journal.verifying(action, f"{why}; reading back shows {reading.value!r}")
-        says = "it was not changed" if state is ActionState.FAILED else "somebody else changed it"
-        return await self.journal.end(action, state, f"{why}; it reads {reading.value!r}: {says}")
+            return await self.journal.mark_verifying(action, f"{why}; reading back shows {reading.value!r}")
+        outcome = "it was not changed" if state is ActionState.FAILED else "it was changed by something else"
+        return await self.journal.end(action, state, f"{why}; it reads {reading.value!r}: {outcome}")
 
-    async def _proved(self, action: Action) -> tuple[ActionState, KnobReading]:
+    async def _read_state(self, action: Action) -> tuple[ActionState, KnobReading]:
         tool = self.toolbox.tool(action.tool)
         reading = await self._read(tool, action)
-        state = proof(action, reading)
+        state = state_from_reading(action, reading)
         if state is ActionState.FAILED and self.deadlines.settle_s > 0:
             await self.clock.sleep_until(self.clock.now() + round(self.deadlines.settle_s * _S))
             reading = await self._read(tool, action)
-            state = proof(action, reading)
+            state = state_from_reading(action, reading)
         return state, reading

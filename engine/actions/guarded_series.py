@@ -1,67 +1,73 @@
-"""What must not get worse by a change, beside its own figure: what users of the same things feel."""
+"""Selects the guardrail metrics of an action: series whose users would notice harm."""
 
 from collections.abc import Mapping, Sequence
 
-from trimtab.engine.actions.decision_contracts import Guarded
+from trimtab.engine.actions.decision_contracts import GuardrailMetric
 from trimtab.engine.detection.entities import entity_of
 from trimtab.engine.errors import NotFoundError
 from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.patterns.role_table import Role
-from trimtab.engine.patterns.roles import part_of
+from trimtab.engine.patterns.roles import find_role
 from trimtab.engine.ports import Incidents, KeyValueStore, Ledger
 from trimtab.engine.types import Action, Incident, SeriesInfo, SourceState
 
-MOST = 10
-"""Series that are watched beside an action."""
-STATE = "acting/guarded"
-"""Under which they are kept by action."""
-KEPT = 100
-"""Actions whose series are kept in mind."""
-FELT = (
+MAX_METRICS = 10
+"""Maximum number of guardrail metrics of an action."""
+STATE_KEY = "acting/guarded"
+"""Key of the stored selections in the key-value store."""
+MAX_ACTIONS = 100
+"""Number of newest actions whose selection is stored."""
+GUARDRAIL_ROLES = (
     Role.ERROR_RATIO, Role.ERRORS, Role.LATENCY, Role.DEPENDENCY_ERRORS, Role.DEPENDENCY_LATENCY,
     Role.HIT_RATIO,
 )  # fmt: skip
-"""Most telling first; less is better, but of hits."""
+"""Roles in order of relevance. Lower is better, except for the hit ratio."""
 
 
 class GuardedSeries:
-    """Latencies, errors and hits of an action's own target and of all that its incident touches.
+    """Selects latency, error and hit ratio series of an action's target and of its incident's entities.
 
-    Only what is watched now counts. They are chosen once an action, so that every check looks at the same
-    series, after a restart, too: then nothing is watched yet. Called in a thread.
+    Only series that are currently watched qualify. The selection is made once per action and stored, so every
+    check uses the same series, also after a restart. Called in a worker thread.
     """
 
-    def __init__(self, ledger: Ledger, incidents: Incidents, live: LiveState, memory: KeyValueStore) -> None:
+    def __init__(
+        self, ledger: Ledger, incidents: Incidents, live: LiveState, state_store: KeyValueStore
+    ) -> None:
         self.ledger = ledger
         self.incidents = incidents
         self.live = live
-        self.memory = memory
-        self.scaled: Mapping[str, tuple[str, ...]] = {}
-        """Tool, target and knob joined by "/" -> series that its size follows."""
-        self._chosen: dict[str, tuple[Guarded, ...]] | None = None
+        self.state_store = state_store
+        self.load_series: Mapping[str, tuple[str, ...]] = {}
+        """Path "tool/target/knob" of a scaled knob -> ids of the load series it follows."""
+        self._chosen: dict[str, tuple[GuardrailMetric, ...]] | None = None
 
-    def __call__(self, action: Action) -> Sequence[Guarded]:
-        """The series: of the target first, then of what is hit most, or sends it load. Raises StoreError."""
+    def __call__(self, action: Action) -> Sequence[GuardrailMetric]:
+        """Return the guardrail metrics: those of the target first, then by entity. Raises StoreError."""
         if self._chosen is None:
-            kept = self.memory.get(STATE) or {}
-            self._chosen = {name: tuple(Guarded(*one) for one in rows) for name, rows in kept.items()}
+            kept = self.state_store.get(STATE_KEY) or {}
+            self._chosen = {name: tuple(GuardrailMetric(*one) for one in rows) for name, rows in kept.items()}
         if action.id not in self._chosen:
             incident = self._incident(action)
-            touched = incident.entities if incident is not None else self._scaled(action)
+            touched = incident.entities if incident is not None else self._load_entities(action)
             chosen = self._choose(action, touched)
-            if self._starting() or (incident is None and not touched and self._place(action) in self.scaled):
-                return chosen  # more may come: it is not settled yet
-            self._settle(action.id, chosen)
+            if self._has_starting_source() or (
+                incident is None and not touched and self._knob_path(action) in self.load_series
+            ):
+                return chosen  # more series may appear: do not store the selection yet
+            self._save(action.id, chosen)
         return self._chosen[action.id]
 
-    def _settle(self, action_id: str, chosen: tuple[Guarded, ...]) -> None:
-        kept = dict([*(self._chosen or {}).items(), (action_id, chosen)][-KEPT:])
-        told = {name: [(o.series_id, o.name, o.more_is_better) for o in rows] for name, rows in kept.items()}
-        self.memory.set(STATE, told)
+    def _save(self, action_id: str, chosen: tuple[GuardrailMetric, ...]) -> None:
+        kept = dict([*(self._chosen or {}).items(), (action_id, chosen)][-MAX_ACTIONS:])
+        rows_by_action = {
+            name: [(o.series_id, o.name, o.more_is_better) for o in rows] for name, rows in kept.items()
+        }
+        self.state_store.set(STATE_KEY, rows_by_action)
         self._chosen = kept
 
-    def _starting(self) -> bool:
-        """Whether a source has not told anything since the engine started."""
+    def _has_starting_source(self) -> bool:
+        """Return whether there is no source, or one that has not delivered samples since the start."""
         states = [one.state for one in self.live.sources()]
         return not states or SourceState.STARTING in states
 
@@ -74,34 +80,39 @@ class GuardedSeries:
         except NotFoundError:
             return None
 
-    def _scaled(self, action: Action) -> Sequence[str]:
-        """What sends the load that the size of the action's target follows."""
-        ids = set(self.scaled.get(self._place(action), ()))
+    def _load_entities(self, action: Action) -> Sequence[str]:
+        """Return the entities whose load the action's knob follows."""
+        ids = set(self.load_series.get(self._knob_path(action), ()))
         return sorted({entity_of(info.key) for info in self.live.all_watched_series() if info.key.id in ids})
 
-    def _place(self, action: Action) -> str:
+    def _knob_path(self, action: Action) -> str:
         return f"{action.tool}/{action.target}/{action.subject}"
 
-    def _choose(self, action: Action, touched: Sequence[str]) -> tuple[Guarded, ...]:
+    def _choose(self, action: Action, touched: Sequence[str]) -> tuple[GuardrailMetric, ...]:
         places = {entity: place for place, entity in enumerate(touched)}
         found = []
         for info in self.live.all_watched_series():
-            role = _felt(info)
-            place = -1 if _shows(info, action) else places.get("" if role is None else entity_of(info.key))
+            role = _guardrail_role(info)
+            place = (
+                -1
+                if _belongs_to_target(info, action)
+                else places.get("" if role is None else entity_of(info.key))
+            )
             if role is not None and place is not None:
                 better = role is Role.HIT_RATIO
-                found.append((place, FELT.index(role), str(info.key), info.key.id, better))
+                found.append((place, GUARDRAIL_ROLES.index(role), str(info.key), info.key.id, better))
         return tuple(
-            Guarded(series_id, name, better) for _, _, name, series_id, better in sorted(found)[:MOST]
+            GuardrailMetric(series_id, name, better)
+            for _, _, name, series_id, better in sorted(found)[:MAX_METRICS]
         )
 
 
-def _shows(info: SeriesInfo, action: Action) -> bool:
-    """Whether its tool tells this of the action's target."""
+def _belongs_to_target(info: SeriesInfo, action: Action) -> bool:
+    """Return whether the series is a metric of the action's target, exported by its tool."""
     labels = dict(info.key.labels)
     return (labels.get("tool"), labels.get("target")) == (action.tool, action.target)
 
 
-def _felt(info: SeriesInfo) -> Role | None:
-    part = part_of(info.key, info.unit, info.kind)
-    return part.role if part is not None and part.role in FELT else None
+def _guardrail_role(info: SeriesInfo) -> Role | None:
+    part = find_role(info.key, info.unit, info.kind)
+    return part.role if part is not None and part.role in GUARDRAIL_ROLES else None

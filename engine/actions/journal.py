@@ -1,4 +1,4 @@
-"""The life of an action, step by step: nothing is sent before `executing` stands in the ledger."""
+"""Action state machine: an action is journaled as `executing` before it is sent."""
 
 import asyncio
 import math
@@ -11,7 +11,7 @@ from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.types import Action, ActionState, Effect, KnobReading, Outcome, Value
 
 ENGINE = "trimtab"
-"""The actor of what nobody asked for."""
+"""Actor name of the engine itself in the ledger and the audit."""
 S = ActionState
 TRANSITIONS: Mapping[ActionState, frozenset[ActionState]] = {
     S.PROPOSED: frozenset({S.EXECUTING, S.FAILED, S.REFUSED}),
@@ -24,11 +24,11 @@ TRANSITIONS: Mapping[ActionState, frozenset[ActionState]] = {
     S.FAILED: frozenset(),
     S.REFUSED: frozenset(),
 }
-"""From each state where to; what has ended can still be taken back by a person."""
+"""Allowed next states. A finished action can still be rolled back by an operator."""
 
 
-def check(action: Action, after: ActionState) -> None:
-    """Raises ConflictError where an action cannot go there.
+def check_transition(action: Action, after: ActionState) -> None:
+    """Raise ConflictError if the action cannot move to the state.
 
     >>> from trimtab.engine.types import ActionState
     >>> sorted(TRANSITIONS[ActionState.EXECUTING])
@@ -38,11 +38,11 @@ def check(action: Action, after: ActionState) -> None:
         raise ConflictError(f"action {action.id} is {action.state} and cannot become {after}")
 
 
-def same(one: Value, other: Value) -> bool:
-    """Whether two readings of a knob are one value; numbers up to rounding.
+def is_same_value(one: Value, other: Value) -> bool:
+    """Return whether two readings of a knob are the same value; numbers are compared to 1e-9.
 
-    >>> same(0.1 + 0.2, 0.3), same("1", 1), same(True, 1), same(None, 0)
-    (True, False, False, False)
+    >>> [is_same_value(*pair) for pair in ((0.1 + 0.2, 0.3), ("1", 1), (True, 1), (None, 0))]
+    [True, False, False, False]
     """
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
@@ -51,48 +51,50 @@ def same(one: Value, other: Value) -> bool:
     return one == other
 
 
-def reads(reading: KnobReading, value: Value) -> bool:
-    """Whether a knob is at a value; None = at the tool's own default, set by nobody."""
-    return not reading.set_here if value is None else same(reading.value, value)
+def is_at_value(reading: KnobReading, value: Value) -> bool:
+    """Return whether a knob is at a value; None = not set explicitly (the tool's default)."""
+    return not reading.set_here if value is None else is_same_value(reading.value, value)
 
 
-def restores(action: Action) -> bool:
-    """Whether a person takes something back: the pause does not stop that, it stops what makes news."""
+def is_manual_undo(action: Action) -> bool:
+    """Return whether an operator undoes an action, which a pause does not stop."""
     return action.undoes is not None and action.by != ENGINE
 
 
-def proof(action: Action, reading: KnobReading) -> ActionState:
-    """What a knob's value says of an action that was interrupted.
+def state_from_reading(action: Action, reading: KnobReading) -> ActionState:
+    """Return the state of an interrupted action according to its knob's value.
 
-    verifying = it took effect; failed = it did not; unknown = somebody else's value is there
+    verifying = the action took effect; failed = it did not; unknown = the knob has a third value
     """
-    if reads(reading, action.after):
+    if is_at_value(reading, action.after):
         return ActionState.VERIFYING
-    return ActionState.FAILED if reads(reading, action.before) else ActionState.UNKNOWN
+    return ActionState.FAILED if is_at_value(reading, action.before) else ActionState.UNKNOWN
 
 
-def locked(actions: Iterable[Action]) -> str | None:
-    """Why nothing may be done by itself on a target, None = it may.
+def lock_reason(actions: Iterable[Action]) -> str | None:
+    """Return why automatic actions on a target are locked; None = they are allowed.
 
-    actions : of that target, newest first. An undoing that failed, or a change of which nobody knows
-              whether it took effect, locks it until a person has changed it by hand and that was kept.
+    actions : actions on the target, newest first. A failed undo or an unknown outcome locks the target until
+              a manual change of it is kept.
     """
     for action in actions:
         if action.by != ENGINE and action.undoes is None and action.state is ActionState.KEPT:
             return None
         if action.state is ActionState.UNKNOWN:
             return (
-                f"whether action {action.id} changed {action.subject} is not known: look, and set it by hand"
+                f"it is unknown whether action {action.id} changed {action.subject}: "
+                "check it and set it manually"
             )
         if action.undoes is not None and action.state is ActionState.FAILED:
-            return f"{action.subject} could not be taken back (action {action.id}): look, and set it by hand"
+            name = action.subject
+            return f"{name} could not be rolled back (action {action.id}): check it and set it manually"
     return None
 
 
 class Journal:
-    """Moves actions through their states, each with its audit row, off the event loop.
+    """Moves actions through their states in a worker thread; each transition has an audit row.
 
-    Raises ConflictError where somebody else moved the action, StoreError where it cannot be written.
+    Methods raise ConflictError if the stored action has another state, StoreError if the write fails.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
@@ -100,11 +102,11 @@ class Journal:
         self.clock = clock
 
     async def propose(self, action: Action) -> Action:
-        """Write it down as proposed; the one that has its key already where there is one."""
+        """Store an action as proposed; returns the stored action with the same key if there is one."""
         return await asyncio.to_thread(self.ledger.propose, action, "proposed", action.by)
 
-    async def executing(self, action: Action, reading: KnobReading | None) -> Action:
-        """It is about to be sent; `reading` is the knob before."""
+    async def mark_executing(self, action: Action, reading: KnobReading | None) -> Action:
+        """Mark the action as about to be sent; `reading` is the knob before the change."""
         changed: dict[str, Any] = {"started": self.clock.now()}
         details: dict[str, Value] = {}
         if reading is not None:
@@ -112,10 +114,10 @@ class Journal:
             details = {"reading": reading.value, "set_before": reading.set_here}
         return await self._move(action, ActionState.EXECUTING, details, **changed)
 
-    async def verifying(self, action: Action, told: str) -> Action:
-        """It took effect; `told` is what the tool said."""
-        words = "; ".join(part for part in (action.told, told) if part)
-        return await self._move(action, ActionState.VERIFYING, {"told": told}, told=words)
+    async def mark_verifying(self, action: Action, receipt: str) -> Action:
+        """Mark the action as acknowledged by its tool; `receipt` is the tool's answer."""
+        receipts = "; ".join(part for part in (action.told, receipt) if part)
+        return await self._move(action, ActionState.VERIFYING, {"told": receipt}, told=receipts)
 
     async def end(
         self,
@@ -125,7 +127,7 @@ class Journal:
         effect: Effect | None = None,
         actor: str = ENGINE,
     ) -> Action:
-        """Nothing more comes of it."""
+        """End the action in a final state, with the reason and the measured effect, if any."""
         details: dict[str, Value] = {"words": words}
         if effect is not None:
             details |= {"figure": effect.figure, "low": effect.low, "high": effect.high}
@@ -141,7 +143,7 @@ class Journal:
         actor: str = ENGINE,
         **changed: Any,  # noqa: ANN401 - fields of Action
     ) -> Action:
-        check(action, state)
+        check_transition(action, state)
         moved = replace(action, state=state, **changed)
         return await asyncio.to_thread(
             self.ledger.transition, moved, action.state, str(state), actor, details

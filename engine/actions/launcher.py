@@ -1,26 +1,24 @@
-"""From what may be done to an action on its way: written down, asked about again, sent."""
+"""Creates actions and sends them after the guard's second check."""
 
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from trimtab.engine.actions.decision_contracts import ALLOW, Decide, Decision
+from trimtab.engine.actions.decision_contracts import ALLOW, OPEN_STATES, Guard
 from trimtab.engine.actions.executor import Executor
+from trimtab.engine.actions.guard.situation import GuardDecision
 from trimtab.engine.actions.journal import ENGINE, Journal
 from trimtab.engine.errors import ConflictError
 from trimtab.engine.ports import Toolbox
 from trimtab.engine.types import Action, ActionState, Mode, Recommendation, RecommendationState, Value
 
-OPEN = frozenset({RecommendationState.PENDING, RecommendationState.APPROVED, RecommendationState.SCHEDULED})
-"""What can still be decided."""
 
+class ActionLauncher:
+    """Creates and sends actions for operators and for the scheduler.
 
-class Starter:
-    """Starts actions, for people and by itself.
-
-    new_id     : ULIDs
-    time_scale : of the guardrails' durations, for tools that are trials only
+    new_id     : returns a ULID
+    time_scale : factor on the guard's durations, applied to trial tools only
     """
 
     def __init__(
@@ -28,7 +26,7 @@ class Starter:
         journal: Journal,
         executor: Executor,
         toolbox: Toolbox,
-        decide: Decide,
+        decide: Guard,
         new_id: Callable[[], str],
         time_scale: float = 1.0,
     ) -> None:
@@ -38,30 +36,30 @@ class Starter:
         self.decide = decide
         self.new_id = new_id
         self.time_scale = time_scale
-        self.held: set[str] = set()
-        """Ids of actions that somebody waits for: nobody else goes on with them."""
+        self.reserved: set[str] = set()
+        """Ids of actions whose caller waits for them; the scheduler leaves them alone."""
 
     @contextmanager
-    def hold(self, action: Action) -> Iterator[None]:
-        """Keep it for who waits for it, from before it is written down."""
-        self.held.add(action.id)
+    def reserve(self, action: Action) -> Iterator[None]:
+        """Reserve an action for its caller, from before it is journaled."""
+        self.reserved.add(action.id)
         try:
             yield
         finally:
-            self.held.discard(action.id)
+            self.reserved.discard(action.id)
 
-    def busy(self, action_id: str) -> bool:
-        """Whether somebody goes on with it right now."""
-        return action_id in self.held or action_id in self.executor.in_flight
+    def is_busy(self, action_id: str) -> bool:
+        """Return whether the action is reserved or being sent."""
+        return action_id in self.reserved or action_id in self.executor.in_flight
 
-    def action_of(self, recommendation: Recommendation, by: str) -> Action:
-        """The one action that a recommendation can come to."""
+    def action_for(self, recommendation: Recommendation, by: str) -> Action:
+        """Return the action of a recommendation, not yet journaled; its key allows only one."""
         r = recommendation
         key = f"recommendation:{r.id}"
-        made = self.action(r.tool, r.target, r.subject, r.before, r.after, by, key, is_action=r.is_action)
+        made = self.new_action(r.tool, r.target, r.subject, r.before, r.after, by, key, is_action=r.is_action)
         return replace(made, recommendation_id=r.id, mode=r.mode)
 
-    def action(
+    def new_action(
         self,
         tool: str,
         target: str,
@@ -73,7 +71,7 @@ class Starter:
         *,
         is_action: bool = False,
     ) -> Action:
-        """An action that is not yet written down. Raises NotFoundError or RefusedError by its tool."""
+        """Return a new action, not yet journaled. Raises NotFoundError or RefusedError for its tool."""
         trial = self.toolbox.tool(tool).trial
         return Action(
             id=self.new_id(), key=key, recommendation_id=None, tool=tool, target=target, subject=subject,
@@ -82,15 +80,16 @@ class Starter:
             time_scale=self.time_scale if trial else 1.0,
         )  # fmt: skip
 
-    async def send(self, action: Action) -> tuple[Action, Decision | None]:
-        """Send what is written down, if it may be: the action as it is then, and what the guard said.
+    async def send(self, action: Action) -> tuple[Action, GuardDecision | None]:
+        """Send a journaled action if the guard allows it; return the action and the guard's decision.
 
-        It stays proposed where the guard, or a pause, lets it wait.
+        The action stays proposed while the guard or a pause holds it. The decision is None if the guard was
+        not asked.
         """
         if action.state is not ActionState.PROPOSED:
             return action, None
         if action.undoes is None and action.recommendation_id is not None:
-            why = await self._applied(action.recommendation_id, action.by)
+            why = await self._mark_applied(action.recommendation_id, action.by)
             if why is not None:
                 return await self.journal.end(action, ActionState.FAILED, f"not sent: {why}"), None
         decision = await self.decide(action, action.by != ENGINE)
@@ -98,16 +97,16 @@ class Starter:
             return action, decision
         return await self.executor.execute(action), decision
 
-    async def _applied(self, recommendation_id: str, by: str) -> str | None:
-        """Its recommendation is decided by that; None, or why it cannot be."""
+    async def _mark_applied(self, recommendation_id: str, by: str) -> str | None:
+        """Mark the recommendation as applied; return why that is not possible, or None."""
         ledger = self.journal.ledger
         found = await asyncio.to_thread(ledger.recommendation, recommendation_id)
-        if found.state in OPEN:
+        if found.state in OPEN_STATES:
             applied = replace(found, state=RecommendationState.APPLIED)
             try:
                 await asyncio.to_thread(ledger.save_recommendation, applied, "applied", by, found.state)
             except ConflictError:
-                return await self._applied(recommendation_id, by)
+                return await self._mark_applied(recommendation_id, by)
             return None
         if found.state is RecommendationState.APPLIED:
             return None

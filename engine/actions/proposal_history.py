@@ -1,86 +1,87 @@
-"""How long each proposal has stood: evaluations in a row, since when, and the most that was asked for."""
+"""History of proposals: consecutive evaluations, their time span and the highest proposed value."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from trimtab.engine.actions.guard.guard_request import number
-from trimtab.engine.actions.guard.situation import Standing
+from trimtab.engine.actions.guard.guard_request import knob_number
+from trimtab.engine.actions.guard.situation import ProposalStability
 from trimtab.engine.types import Recommendation
 
 
 @dataclass(slots=True)
-class _Stand:
-    """Of one fingerprint; times in seconds of the engine's life."""
+class _ProposalRecord:
+    """Record of one fingerprint; times are `MonotonicAges.running_s`."""
 
-    since: float
-    last: float
+    first_s: float
+    last_s: float
     evaluations: int = 0
-    asked: list[tuple[float, float]] = field(default_factory=list)
-    """When, and for how much; each is less than those before it: the first of a hold is its most."""
+    maxima: list[tuple[float, float]] = field(default_factory=list)
+    """(time, proposed value) with decreasing values: the first one in a window is its maximum."""
 
 
-class Evaluations:
-    """Counts, evaluation by evaluation, which proposals were come to.
+class ProposalHistory:
+    """Counts consecutive evaluations that produced the same proposal.
 
-    keep_s : how far back the most that was asked for is remembered; the longest hold, in seconds
+    keep_s : seconds for which proposed values are kept; the longest reduction hold
 
-    >>> from trimtab.engine.actions.guard.situation_builder import by_hand
-    >>> proposal, seen = by_hand("redis", "cache-1", "hz", 20, 15), Evaluations(300.0)
-    >>> for second in (0, 60, 120): seen.note([proposal], second)
-    >>> seen.standing(proposal, 130, hold_s=300)
-    Standing(evaluations=3, since_s=130, last_s=10, most=15.0)
-    >>> seen.note([], 180)
-    >>> seen.standing(proposal, 180, hold_s=300).evaluations
+    >>> from trimtab.engine.actions.guard.situation_builder import manual_proposal
+    >>> proposal, history = manual_proposal("redis", "cache-1", "hz", 20, 15), ProposalHistory(300.0)
+    >>> for second in (0, 60, 120): history.record([proposal], second)
+    >>> history.stability(proposal, 130, hold_s=300)
+    ProposalStability(evaluations=3, since_s=130, last_s=10, max_value=15.0)
+    >>> history.record([], 180)
+    >>> history.stability(proposal, 180, hold_s=300).evaluations
     0
     """
 
     def __init__(self, keep_s: float) -> None:
         self.keep_s = keep_s
-        self._stands: dict[str, _Stand] = {}
+        self._records: dict[str, _ProposalRecord] = {}
 
-    def note(self, proposals: Iterable[Recommendation], lived_s: float) -> None:
-        """One evaluation: all that it came to; nothing where it could not be made.
+    def record(self, proposals: Iterable[Recommendation], running_s: float) -> None:
+        """Record all proposals of one evaluation; an absent proposal starts from zero next time.
 
-        What is not among them begins anew.
-
-        lived_s : seconds of the engine's life (`trimtab.engine.actions.monotonic_age`)
+        proposals : empty if the evaluation failed
+        running_s : `MonotonicAges.running_s`
         """
         newest = {proposal.fingerprint: proposal for proposal in proposals}
-        for gone in self._stands.keys() - newest.keys():
-            del self._stands[gone]
+        for gone in self._records.keys() - newest.keys():
+            del self._records[gone]
         for fingerprint, proposal in newest.items():
-            stand = self._stands.setdefault(fingerprint, _Stand(lived_s, lived_s))
-            stand.evaluations += 1
-            stand.last = lived_s
-            self._ask(stand, number(proposal.subject, proposal.after), lived_s)
+            record = self._records.setdefault(fingerprint, _ProposalRecord(running_s, running_s))
+            record.evaluations += 1
+            record.last_s = running_s
+            self._record_value(record, knob_number(proposal.subject, proposal.after), running_s)
 
-    def _ask(self, stand: _Stand, value: float | None, lived_s: float) -> None:
+    def _record_value(self, record: _ProposalRecord, value: float | None, running_s: float) -> None:
         if value is None:
             return
-        kept = [(at, most) for at, most in stand.asked if most > value and lived_s - at <= self.keep_s]
-        stand.asked = [*kept, (lived_s, value)]
+        kept = [(at, most) for at, most in record.maxima if most > value and running_s - at <= self.keep_s]
+        record.maxima = [*kept, (running_s, value)]
 
-    def standing(self, proposal: Recommendation, lived_s: float, hold_s: float) -> Standing:
-        """How long a proposal has stood, as the guard wants to know it."""
-        stand = self._stands.get(proposal.fingerprint)
-        if stand is None:
-            return Standing()
-        most = next((value for at, value in stand.asked if lived_s - at <= hold_s), None)
-        return Standing(stand.evaluations, lived_s - stand.since, lived_s - stand.last, most)
+    def stability(self, proposal: Recommendation, running_s: float, hold_s: float) -> ProposalStability:
+        """Return the stability of a proposal; `hold_s` is the window of its maximum, in seconds."""
+        record = self._records.get(proposal.fingerprint)
+        if record is None:
+            return ProposalStability()
+        most = next((value for at, value in record.maxima if running_s - at <= hold_s), None)
+        return ProposalStability(
+            record.evaluations, running_s - record.first_s, running_s - record.last_s, most
+        )
 
     def state(self) -> dict[str, object]:
-        """To be stored at each evaluation; plain JSON."""
+        """Return the state as plain JSON; stored at each evaluation."""
         return {
-            name: [stand.since, stand.last, stand.evaluations, [list(pair) for pair in stand.asked]]
-            for name, stand in self._stands.items()
+            name: [record.first_s, record.last_s, record.evaluations, [list(pair) for pair in record.maxima]]
+            for name, record in self._records.items()
         }
 
     def restore(self, state: dict[str, object]) -> None:
-        """Go on where `state` was taken. Raises TypeError or ValueError where it is something else."""
-        stands = {}
+        """Restore a state. Raises TypeError or ValueError if it is malformed."""
+        records = {}
         for name, kept in state.items():
             if not isinstance(kept, list):
-                raise TypeError(f"a state of Evaluations holds lists, not {kept!r:.80}")
+                raise TypeError(f"the state of ProposalHistory holds lists, not {kept!r:.80}")
             since, last, evaluations, asked = kept
-            stands[name] = _Stand(since, last, evaluations, [(at, value) for at, value in asked])
-        self._stands = stands
+            records[name] = _ProposalRecord(since, last, evaluations, [(at, value) for at, value in asked])
+        self._records = records

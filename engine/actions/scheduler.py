@@ -1,4 +1,4 @@
-"""What happens by itself: expire, start what may start, watch what runs, take back what does harm."""
+"""Action scheduler: starts due actions, verifies running ones, rolls back harm, expires old ones."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -7,11 +7,18 @@ from typing import Any
 
 import structlog
 
-from trimtab.engine.actions.decision_contracts import ALLOW, GuardedBy, Tell
-from trimtab.engine.actions.journal import ENGINE, locked
-from trimtab.engine.actions.launcher import Starter
-from trimtab.engine.actions.undo import Undoing
-from trimtab.engine.actions.verification import Judgement, Verdict, Watch, Watched, judge, measured
+from trimtab.engine.actions.decision_contracts import ALLOW, NotifyOperators, SelectGuardrailMetrics
+from trimtab.engine.actions.journal import ENGINE, lock_reason
+from trimtab.engine.actions.launcher import ActionLauncher
+from trimtab.engine.actions.undo import Undo
+from trimtab.engine.actions.verification import (
+    Verification,
+    VerificationPlan,
+    VerificationSeries,
+    VerificationVerdict,
+    measure_effect,
+    verify,
+)
 from trimtab.engine.errors import (
     ConflictError,
     EngineError,
@@ -27,20 +34,22 @@ from trimtab.engine.types import Action, ActionState, Mode, Recommendation, Reco
 log = structlog.get_logger(__name__)
 
 _S = 1_000_000_000
-_MANY = 1000
+_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
-    """In seconds; of an action they are multiplied by its `time_scale`.
+class SchedulerTimes:
+    """Durations in seconds, multiplied by an action's `time_scale`.
 
-    plan     : so long an action that is written down may wait until it is sent
-    undo     : the same of one that takes another back
-    by_hand  : so long somebody waits for what they asked for
-    approval : so long an approval, or a scheduled time, holds
-    watch    : how long a change is watched once its knob has warmed up, in `checks` checks
-    lag      : so late samples come
-    recover  : so long a tool that does not answer is asked what became of an interrupted action
+    plan_s     : maximum wait of a journaled action until it is sent
+    undo_s     : the same for an undo
+    by_hand_s  : the same for a manual action
+    approval_s : validity of an approval or a scheduled time
+    watch_s    : verification time after the knob's warm-up, in `checks` checks
+    bad_checks : number of bad checks that triggers a rollback
+    lag_s      : delay of samples
+    recover_s  : time for which an unreachable tool is asked for the outcome of an interrupted action
+    warm_up_s  : warm-up of actions and of knobs that cannot be read
     """
 
     plan_s: float = 300.0
@@ -55,239 +64,242 @@ class Times:
     warm_up_s: float = 60.0
 
 
-class Conductor:
-    """Asked to `step` every second; what takes longer goes on beside it.
+class ActionScheduler:
+    """Advances all actions and recommendations; `step` is called every second. Slow work runs in tasks.
 
-    scores  : where samples are read for the watch
-    guarded : the series that are watched beside an action's own figure
-    tell    : tells people what needs them
+    scores            : source of the samples for verification
+    guardrail_metrics : returns the series to verify in addition to an action's own metric
+    notify            : notifies operators that an action needs attention
     """
 
     def __init__(
         self,
-        starter: Starter,
-        undoing: Undoing,
+        launcher: ActionLauncher,
+        undo: Undo,
         scores: ScoreLog,
-        guarded: GuardedBy,
-        tell: Tell,
-        times: Times | None = None,
+        guardrail_metrics: SelectGuardrailMetrics,
+        notify: NotifyOperators,
+        times: SchedulerTimes | None = None,
     ) -> None:
-        self.starter = starter
-        self.undoing = undoing
+        self.launcher = launcher
+        self.undo = undo
         self.scores = scores
-        self.guarded = guarded
-        self.tell = tell
-        self.times = times or Times()
-        self.journal = starter.journal
-        self.ledger = starter.journal.ledger
-        self.judgements: dict[str, Judgement] = {}
-        """Of each action that is being watched, by id: for people to see."""
-        self.waiting: dict[str, str] = {}
-        """Why a recommendation that could start by itself does not, by id."""
-        self._going: dict[str, asyncio.Task[None]] = {}
-        self._told: set[tuple[str, str]] = set()
-        self._lost: LockedError | None = None
+        self.guardrail_metrics = guardrail_metrics
+        self.notify = notify
+        self.times = times or SchedulerTimes()
+        self.journal = launcher.journal
+        self.ledger = launcher.journal.ledger
+        self.verifications: dict[str, Verification] = {}
+        """Newest verification of each running action, by action id."""
+        self.blocked_reasons: dict[str, str] = {}
+        """Recommendation or action id -> why it does not start."""
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._notified: set[tuple[str, str]] = set()
+        self._takeover_error: LockedError | None = None
 
     async def step(self, now: int) -> None:
-        """Look at everything once. Raises LockedError once another engine has taken over.
+        """Advance everything once. Raises LockedError once another engine has taken over.
 
-        Where the store or a tool fails, what is affected is left for the next step.
+        Work that fails because of the store or a tool is retried at the next step.
         """
-        if self._lost is not None:
-            raise self._lost
+        if self._takeover_error is not None:
+            raise self._takeover_error
         try:
             await self._step(now)
         except LockedError:
             raise
         except StoreError as error:
-            log.warning("the ledger cannot be read", why=str(error))
+            log.warning("ledger_unavailable", error=str(error))
 
     async def start(self) -> None:
-        """Begin: an audit row, which also brings the end of the audit in the data folder up to date."""
+        """Append the audit row `started`, which also updates the audit head in the data folder."""
         await asyncio.to_thread(self.ledger.append_audit, "started", "engine", ENGINE)
 
     async def _step(self, now: int) -> None:
         paused = (await asyncio.to_thread(self.ledger.pause)).on
-        unfinished = await asyncio.to_thread(self.ledger.actions, unfinished=True, limit=_MANY)
+        unfinished = await asyncio.to_thread(self.ledger.actions, unfinished=True, limit=_LIMIT)
         self._forget({action.id for action in unfinished})
         for action in reversed(unfinished):
-            if action.id not in self._going and not self.starter.busy(action.id):
-                await self._safely(action.id, self._go_on(action, now, paused))
+            if action.id not in self._tasks and not self.launcher.is_busy(action.id):
+                await self._run_safely(action.id, self._advance(action, now, paused))
         still_open = {action.id for action in unfinished}
-        for state in (RecommendationState.APPLIED, *_STARTING):
-            found = await asyncio.to_thread(self.ledger.recommendations, state=state, limit=_MANY)
+        for state in (RecommendationState.APPLIED, *_CAN_START):
+            found = await asyncio.to_thread(self.ledger.recommendations, state=state, limit=_LIMIT)
             still_open.update(recommendation.id for recommendation in found)
             for recommendation in reversed(found):
-                await self._safely(recommendation.id, self._decide(recommendation, now, paused))
-        for name in self.waiting.keys() - still_open:
-            del self.waiting[name]
+                await self._run_safely(
+                    recommendation.id, self._advance_recommendation(recommendation, now, paused)
+                )
+        for name in self.blocked_reasons.keys() - still_open:
+            del self.blocked_reasons[name]
 
-    async def settled(self) -> None:
-        """Until nothing is being sent or read back."""
-        while self._going:
-            await asyncio.gather(*self._going.values())
+    async def wait_until_idle(self) -> None:
+        """Wait until no action is being sent or read back."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks.values())
 
     async def close(self) -> None:
-        """Stop; what is under way is found out at the next start."""
-        for task in self._going.values():
+        """Cancel the tasks; interrupted actions are recovered at the next start."""
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._going.values(), return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _go_on(self, action: Action, now: int, paused: bool) -> None:
+    async def _advance(self, action: Action, now: int, paused: bool) -> None:
         scale = action.time_scale
         if action.state is ActionState.EXECUTING:
             give_up = now - (action.started or 0) > self.times.recover_s * scale * _S
-            self._beside(action.id, self._recover(action, give_up))
+            self._run_in_background(action.id, self._recover(action, give_up))
         elif action.state is ActionState.PROPOSED:
-            if now - action.created > self._life_s(action) * scale * _S:
-                ended = await self.journal.end(action, ActionState.FAILED, self._too_late(action))
-                await self._undone(ended)
-            elif not paused and not _asked_for(action):
-                self._beside(action.id, self._send(action))
+            if now - action.created > self._max_wait_s(action) * scale * _S:
+                ended = await self.journal.end(action, ActionState.FAILED, self._too_late_reason(action))
+                await self._settle_undo(ended)
+            elif not paused and not _is_manual(action):
+                self._run_in_background(action.id, self._send(action))
         elif action.undoes is not None:
-            await self.undoing.go_on(action)
+            await self.undo.finish(action)
         else:
-            await self._watch(action, now, paused)
+            await self._verify(action, now, paused)
 
-    def _life_s(self, action: Action) -> float:
+    def _max_wait_s(self, action: Action) -> float:
         if action.undoes is not None:
             return self.times.undo_s
-        return self.times.by_hand_s if _asked_for(action) else self.times.plan_s
+        return self.times.by_hand_s if _is_manual(action) else self.times.plan_s
 
-    def _too_late(self, action: Action) -> str:
-        why = self.waiting.pop(action.id, "")
-        old = "whoever asked for it waits no longer" if _asked_for(action) else "its plan is too old"
-        return f"not sent: {old}{': ' if why else ''}{why}"
+    def _too_late_reason(self, action: Action) -> str:
+        why = self.blocked_reasons.pop(action.id, "")
+        cause = "the request timed out" if _is_manual(action) else "its plan is too old"
+        return f"not sent: {cause}{': ' if why else ''}{why}"
 
     async def _send(self, action: Action) -> None:
         try:
-            action, decision = await self.starter.send(action)
+            action, decision = await self.launcher.send(action)
             why = "" if decision is None or decision.verdict == ALLOW else decision.reason
         except (NotFoundError, RefusedError, ToolError) as error:
             why = str(error)
         if why:
-            self._wait(action.id, why)
+            self._set_blocked(action.id, why)
             if action.undoes is not None:
-                action = await self._held_up(action, why)
-        await self._undone(action)
+                action = await self._retry_or_fail_undo(action, why)
+        await self._settle_undo(action)
 
-    async def _held_up(self, undo: Action, reason: str) -> Action:
-        """What the guard does not let through: over where the value is no longer ours, else tried again."""
-        stale = await self.starter.executor.stale(undo)
+    async def _retry_or_fail_undo(self, undo: Action, reason: str) -> Action:
+        """End an undo whose knob was changed since as failed; otherwise leave it for the next step."""
+        stale = await self.launcher.executor.stale_reason(undo)
         if stale is not None:
             return await self.journal.end(undo, ActionState.FAILED, f"not sent: {stale}")
-        self._tell_once(undo, f"not yet taken back: {reason}")
+        self._notify_once(undo, f"rollback is waiting: {reason}")
         return undo
 
     async def _recover(self, action: Action, give_up: bool) -> None:
-        action = await self.starter.executor.recover(action, give_up)
+        action = await self.launcher.executor.recover(action, give_up)
         if action.state is ActionState.UNKNOWN and action.outcome is not None:
-            self._tell_once(action, action.outcome.words)
-        await self._undone(action)
+            self._notify_once(action, action.outcome.words)
+        await self._settle_undo(action)
 
-    async def _undone(self, action: Action) -> None:
-        """What it means for the action that this one takes back."""
+    async def _settle_undo(self, action: Action) -> None:
+        """Finish an undo and settle the action that it undoes."""
         if action.undoes is None:
             return
-        undo = await self.undoing.go_on(action)
+        undo = await self.undo.finish(action)
         if undo.state in {ActionState.FAILED, ActionState.UNKNOWN} and undo.outcome is not None:
-            self._tell_once(undo, f"not taken back: {undo.outcome.words}")
+            self._notify_once(undo, f"rollback failed: {undo.outcome.words}")
 
-    async def _watch(self, action: Action, now: int, paused: bool) -> None:
-        undoings = await self.undoing.of(action)
+    async def _verify(self, action: Action, now: int, paused: bool) -> None:
+        undoings = await self.undo.undos_of(action)
         tried = [undo for undo in undoings if undo.state is not ActionState.REFUSED]
         if tried:
             if tried[0].state.is_final:
-                await self._undone(tried[0])
+                await self._settle_undo(tried[0])
             return
-        watch, recommendation = await self._plan(action), await self._recommended(action)
-        watched = await asyncio.to_thread(self._watched, action, recommendation, watch, now)
-        said = judge(watched, watch, now)
-        self.judgements[action.id] = said
-        if said.verdict is Verdict.KEEP:
+        plan, recommendation = await self._verification_plan(action), await self._recommendation(action)
+        series = await asyncio.to_thread(self._verification_series, action, recommendation, plan, now)
+        verification = verify(series, plan, now)
+        self.verifications[action.id] = verification
+        if verification.verdict is VerificationVerdict.KEEP:
             effect = recommendation.effect if recommendation is not None else None
-            shown = bool(effect is not None and effect.series_id)
-            figure = measured(watched[0], effect, watch, now) if shown and effect is not None else None
-            await self.journal.end(action, ActionState.KEPT, said.words, figure)
-        elif said.verdict is Verdict.GIVE_UP:
-            await self.journal.end(action, ActionState.INCONCLUSIVE, said.words)
-            self._tell_once(action, said.words)
-        elif said.verdict is Verdict.HOLD:
-            self._tell_once(action, said.words)
-        elif said.verdict is Verdict.ROLL_BACK:
-            await self._roll_back(action, said.words, paused, f"undo:{action.id}/{len(undoings)}")
+            has_series = effect is not None and bool(effect.series_id)
+            measured = measure_effect(series[0], effect, plan, now) if effect and has_series else None
+            await self.journal.end(action, ActionState.KEPT, verification.reason, measured)
+        elif verification.verdict is VerificationVerdict.GIVE_UP:
+            await self.journal.end(action, ActionState.INCONCLUSIVE, verification.reason)
+            self._notify_once(action, verification.reason)
+        elif verification.verdict is VerificationVerdict.HOLD:
+            self._notify_once(action, verification.reason)
+        elif verification.verdict is VerificationVerdict.ROLL_BACK:
+            await self._roll_back(action, verification.reason, paused, f"undo:{action.id}/{len(undoings)}")
 
     async def _roll_back(self, action: Action, why: str, paused: bool, key: str) -> None:
         if action.is_action:
-            await self.journal.end(action, ActionState.INCONCLUSIVE, f"{why}; it cannot be taken back")
-            self._tell_once(action, f"{why}; it cannot be taken back")
+            await self.journal.end(action, ActionState.INCONCLUSIVE, f"{why}; it cannot be rolled back")
+            self._notify_once(action, f"{why}; it cannot be rolled back")
         elif paused:
-            self._tell_once(action, f"{why}; it is not taken back while everything is paused")
+            self._notify_once(action, f"{why}; it is not rolled back while actions are paused")
         else:
-            self._tell_once(action, f"taking it back: {why}")
-            undo = await self.journal.propose(self.undoing.made(action, ENGINE, key, why))
-            self._beside(undo.id, self._send(undo))
+            self._notify_once(action, f"rolling back: {why}")
+            undo = await self.journal.propose(self.undo.new_undo(action, ENGINE, key, why))
+            self._run_in_background(undo.id, self._send(undo))
 
-    async def _plan(self, action: Action) -> Watch:
+    async def _verification_plan(self, action: Action) -> VerificationPlan:
         warm_up_s, scale = self.times.warm_up_s, action.time_scale
         if not action.is_action:
             try:
-                known = await self.starter.toolbox.tool(action.tool).knobs(action.target)
+                known = await self.launcher.toolbox.tool(action.tool).knobs(action.target)
                 warm_up_s = next((knob.warm_up_s for knob in known if knob.name == action.subject), warm_up_s)
             except EngineError as error:
-                log.info("the usual warm-up is taken", action=action.id, why=str(error))
+                log.info("default_warm_up_used", action=action.id, error=str(error))
         changed = action.started or action.created
-        return Watch(
+        return VerificationPlan(
             changed, changed + round(warm_up_s * scale * _S), round(self.times.watch_s * scale * _S),
             self.times.checks, self.times.bad_checks, round(self.times.lag_s * scale * _S),
         )  # fmt: skip
 
-    async def _recommended(self, action: Action) -> Recommendation | None:
+    async def _recommendation(self, action: Action) -> Recommendation | None:
         if action.recommendation_id is None:
             return None
         return await asyncio.to_thread(self.ledger.recommendation, action.recommendation_id)
 
-    def _watched(
-        self, action: Action, recommendation: Recommendation | None, watch: Watch, now: int
-    ) -> list[Watched]:
-        """Its own figure first."""
+    def _verification_series(
+        self, action: Action, recommendation: Recommendation | None, plan: VerificationPlan, now: int
+    ) -> list[VerificationSeries]:
+        """Return the series to verify, the action's own metric first."""
         effect = recommendation.effect if recommendation is not None else None
-        wanted = [(one.series_id, one.name, one.more_is_better) for one in self.guarded(action)]
+        wanted = [(one.series_id, one.name, one.more_is_better) for one in self.guardrail_metrics(action)]
         if effect is not None and effect.series_id:
             own = (effect.series_id, effect.figure, effect.more_is_better)
             wanted = [own, *(one for one in wanted if one[0] != effect.series_id)]
-        since = watch.changed - watch.length
+        since = plan.changed - plan.length
         return [
-            Watched(name, self.scores.read(series_id, since, now), more_is_better)
+            VerificationSeries(name, self.scores.read(series_id, since, now), more_is_better)
             for series_id, name, more_is_better in wanted
         ]
 
-    async def _decide(self, found: Recommendation, now: int, paused: bool) -> None:
-        """Close, expire, or start a recommendation."""
+    async def _advance_recommendation(self, found: Recommendation, now: int, paused: bool) -> None:
+        """Close, expire or start a recommendation."""
         if found.state is RecommendationState.APPLIED:
             await self._close(found)
             return
-        over = _over(found, self.times.approval_s)
-        if over <= now:
-            reason = self.waiting.pop(found.id, "") or found.reason or "nobody decided in time"
+        if _deadline(found, self.times.approval_s) <= now:
+            reason = self.blocked_reasons.pop(found.id, "") or found.reason or "no operator decided in time"
             expired = replace(found, state=RecommendationState.EXPIRED, reason=reason)
             await asyncio.to_thread(self.ledger.save_recommendation, expired, "expired", ENGINE, found.state)
-        elif not paused and _due(found, now):
+        elif not paused and _is_due(found, now):
             await self._start(found)
 
     async def _start(self, found: Recommendation) -> None:
         by = found.approver or ENGINE
-        decision = await self.starter.decide(found, bool(found.approver))
+        decision = await self.launcher.decide(found, bool(found.approver))
         why = decision.reason if decision.verdict != ALLOW else None
         if why is None and by == ENGINE:
-            there = await asyncio.to_thread(self.ledger.actions, tool=found.tool, target=found.target)
-            why = locked(there)
+            target_actions = await asyncio.to_thread(
+                self.ledger.actions, tool=found.tool, target=found.target
+            )
+            why = lock_reason(target_actions)
         if why is not None:
-            self._wait(found.id, why)
+            self._set_blocked(found.id, why)
             return
-        self.waiting.pop(found.id, None)
-        action = await self.journal.propose(self.starter.action_of(found, by))
-        self._beside(action.id, self._send(action))
+        self.blocked_reasons.pop(found.id, None)
+        action = await self.journal.propose(self.launcher.action_for(found, by))
+        self._run_in_background(action.id, self._send(action))
 
     async def _close(self, found: Recommendation) -> None:
         actions = await asyncio.to_thread(self.ledger.actions, recommendation_id=found.id)
@@ -298,67 +310,69 @@ class Conductor:
         closed = replace(found, state=RecommendationState.CLOSED, reason=words)
         await asyncio.to_thread(self.ledger.save_recommendation, closed, "closed", ENGINE, found.state)
 
-    def _beside(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Go on with one thing while the others are looked at; one task a thing."""
-        if name in self._going:
+    def _run_in_background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run work as a task, at most one per name."""
+        if name in self._tasks:
             work.close()
             return
-        task = asyncio.get_running_loop().create_task(self._safely(name, work))
-        self._going[name] = task
-        task.add_done_callback(lambda _: self._going.pop(name, None))
+        task = asyncio.get_running_loop().create_task(self._run_safely(name, work))
+        self._tasks[name] = task
+        task.add_done_callback(lambda _: self._tasks.pop(name, None))
 
-    async def _safely(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """One thing that fails holds nothing else up."""
+    async def _run_safely(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run work; log its errors so that they do not stop other work."""
         try:
             await work
         except LockedError as error:
-            self._lost = error
-            log.error("another engine took over", why=str(error))
+            self._takeover_error = error
+            log.error("lease_lost", error=str(error))
         except ConflictError as error:
-            log.info("somebody was quicker", subject=name, why=str(error))
+            log.info("state_changed_concurrently", subject=name, error=str(error))
         except EngineError as error:
-            log.warning("left for the next time", subject=name, why=str(error))
+            log.warning("scheduler_work_failed", subject=name, error=str(error))
         except Exception:
-            log.exception("left for the next time", subject=name)
+            log.exception("scheduler_work_crashed", subject=name)
 
-    def _wait(self, name: str, why: str) -> None:
-        if _bare(self.waiting.get(name, "")) != _bare(why):
-            log.info("waits", subject=name, why=why)
-        self.waiting[name] = why
+    def _set_blocked(self, name: str, why: str) -> None:
+        if _without_digits(self.blocked_reasons.get(name, "")) != _without_digits(why):
+            log.info("action_blocked", subject=name, reason=why)
+        self.blocked_reasons[name] = why
 
-    def _tell_once(self, action: Action, words: str) -> None:
-        if (action.id, words) not in self._told:
-            self._told.add((action.id, words))
-            self.tell(action, words)
+    def _notify_once(self, action: Action, words: str) -> None:
+        if (action.id, words) not in self._notified:
+            self._notified.add((action.id, words))
+            self.notify(action, words)
 
     def _forget(self, unfinished: set[str]) -> None:
-        self.judgements = {name: said for name, said in self.judgements.items() if name in unfinished}
-        self._told = {(name, words) for name, words in self._told if name in unfinished}
+        self.verifications = {
+            name: newest for name, newest in self.verifications.items() if name in unfinished
+        }
+        self._notified = {(name, words) for name, words in self._notified if name in unfinished}
 
 
-_STARTING = (RecommendationState.SCHEDULED, RecommendationState.APPROVED, RecommendationState.PENDING)
+_CAN_START = (RecommendationState.SCHEDULED, RecommendationState.APPROVED, RecommendationState.PENDING)
 
 
-def _asked_for(action: Action) -> bool:
-    """Whether a person asked for just this and waits: what a crash left of that nobody sends later."""
+def _is_manual(action: Action) -> bool:
+    """Return whether an operator requested this action directly. Such actions are not sent after a crash."""
     return action.by != ENGINE and action.recommendation_id is None and action.undoes is None
 
 
-def _bare(why: str) -> str:
-    """Without its figures, which change by the second."""
+def _without_digits(why: str) -> str:
+    """Return the reason without digits, which change every second."""
     return "".join(letter for letter in why if not letter.isdigit())
 
 
-def _over(found: Recommendation, approval_s: float) -> int:
-    """When nobody may start it any more, int64 ns."""
+def _deadline(found: Recommendation, approval_s: float) -> int:
+    """Return the time from which a recommendation may not start, int64 ns UTC."""
     if found.state is RecommendationState.PENDING:
         return found.expires
     since = found.scheduled if found.state is RecommendationState.SCHEDULED else found.approved
     return (since or found.created) + round(approval_s * _S)
 
 
-def _due(found: Recommendation, now: int) -> bool:
-    """Whether it may start without anybody saying more."""
+def _is_due(found: Recommendation, now: int) -> bool:
+    """Return whether the recommendation may start without another decision."""
     if found.state is RecommendationState.PENDING:
         return found.mode is Mode.AUTO
     return found.state is RecommendationState.APPROVED or (found.scheduled or 0) <= now

@@ -1,6 +1,6 @@
-"""Keeps what mode auto would have done of a recommendation, and what happened without it.
+"""Shadow records: what mode auto would have done with a recommendation, and what happened without it.
 
-Each is asked about as if it were the only one: what it would have done counts for no rate and no cooldown.
+Each recommendation is evaluated on its own: shadow actions count towards no rate limit and no cooldown.
 """
 
 import asyncio
@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import structlog
 
-from trimtab.engine.actions.decision_contracts import ALLOW, Decision
+from trimtab.engine.actions.decision_contracts import ALLOW
+from trimtab.engine.actions.guard.situation import GuardDecision
 from trimtab.engine.actions.journal import ENGINE
 from trimtab.engine.errors import ConflictError, EngineError, NotFoundError, StoreError
 from trimtab.engine.ports import Clock, Incidents, Ledger, ScoreLog
@@ -28,15 +29,15 @@ log = structlog.get_logger(__name__)
 
 DAY_NS = 86_400 * 10**9
 BEFORE_NS = 45 * 10**9
-"""What the figure was is its mean over so long before; without a sample, what the recommendation knew."""
-MOST = 1000
+"""Window of the metric's mean before the start, ns. Without samples the recommendation's value is used."""
+LIMIT = 1000
 _DECIDED = frozenset({RecommendationState.APPLIED, RecommendationState.CLOSED})
 
 
-class Shadowing:
-    """Looks once after each look for advice.
+class ShadowRecorder:
+    """Starts and updates shadow records after each update of the recommendations.
 
-    would : the guard's word, had the mode been auto
+    decide_as_auto : returns the guard's decision as if the mode were auto
     """
 
     def __init__(
@@ -45,47 +46,47 @@ class Shadowing:
         ledger: Ledger,
         scores: ScoreLog,
         clock: Clock,
-        would: Callable[[Recommendation], Awaitable[Decision]],
+        decide_as_auto: Callable[[Recommendation], Awaitable[GuardDecision]],
     ) -> None:
         self.incidents = incidents
         self.ledger = ledger
         self.scores = scores
         self.clock = clock
-        self.would = would
+        self.decide_as_auto = decide_as_auto
         self._open: dict[str, str] | None = None
-        """Id -> fingerprint of those that are followed; None = not looked up yet."""
+        """Id -> fingerprint of recommendations with an open record; None = not loaded yet."""
 
-    async def look(self, off: Sequence[Recommendation]) -> list[Recommendation]:
-        """Begin and follow; those that changed. Raises StoreError.
+    async def update(self, off: Sequence[Recommendation]) -> list[Recommendation]:
+        """Start and update records; return the changed recommendations. Raises StoreError.
 
-        off : what would be recommended, were its mode not off
+        off : recommendations withheld only because their mode is off
         """
         now = self.clock.now()
         if self._open is None:
-            self._open = await asyncio.to_thread(self._unended)
+            self._open = await asyncio.to_thread(self._load_open)
         pending = await asyncio.to_thread(
-            self.ledger.recommendations, state=RecommendationState.PENDING, limit=MOST
+            self.ledger.recommendations, state=RecommendationState.PENDING, limit=LIMIT
         )
         fresh = [one for one in pending if one.mode is not Mode.AUTO and one.shadow is None]
         followed = set(self._open.values())
-        unspoken = [_unspoken(one) for one in off if one.fingerprint not in followed]
+        expired = [_as_expired(one) for one in off if one.fingerprint not in followed]
         wanted = {one.fingerprint for one in off}
-        told = [await asyncio.to_thread(self._follow, name, wanted, now) for name in list(self._open)]
-        told += [await self._begin(one, now) for one in [*fresh, *unspoken] if await self._allowed(one)]
-        return [one for one in told if one is not None]
+        changed = [await asyncio.to_thread(self._follow, name, wanted, now) for name in list(self._open)]
+        changed += [await self._begin(one, now) for one in [*fresh, *expired] if await self._is_allowed(one)]
+        return [one for one in changed if one is not None]
 
-    def _unended(self) -> dict[str, str]:
-        found = self.ledger.recommendations(limit=MOST)
+    def _load_open(self) -> dict[str, str]:
+        found = self.ledger.recommendations(limit=LIMIT)
         return {one.id: one.fingerprint for one in found if one.shadow is not None and not one.shadow.ended}
 
-    async def _allowed(self, one: Recommendation) -> bool:
-        """Whether no guardrail stands in the way; a target that cannot be seen is not acted on."""
+    async def _is_allowed(self, one: Recommendation) -> bool:
+        """Return whether the guard would allow it; False if the target cannot be read."""
         try:
-            return (await self.would(one)).verdict == ALLOW
+            return (await self.decide_as_auto(one)).verdict == ALLOW
         except StoreError:
             raise
         except EngineError as error:
-            log.info("not known whether it would be done", recommendation=one.id, why=str(error))
+            log.info("shadow_decision_unknown", recommendation=one.id, error=str(error))
             return False
 
     async def _begin(self, one: Recommendation, now: int) -> Recommendation | None:
@@ -93,14 +94,14 @@ class Shadowing:
         effect, severity = one.effect, None if incident is None else incident.severity
         shadow = Shadow(now, one.before, one.after, severity=severity, worst=severity)
         if effect is not None and effect.series_id:
-            seen = await asyncio.to_thread(self._mean, effect.series_id, now - BEFORE_NS, now)
-            was = effect.before if seen is None else seen
-            shadow = replace(shadow, figure=effect.figure, unit=effect.unit, figure_before=was)
+            mean = await asyncio.to_thread(self._mean, effect.series_id, now - BEFORE_NS, now)
+            before = effect.before if mean is None else mean
+            shadow = replace(shadow, figure=effect.figure, unit=effect.unit, figure_before=before)
         expected = None if one.mode is Mode.OFF else one.state
         return await asyncio.to_thread(self._save, one, shadow, "would have been done", expected)
 
     def _follow(self, name: str, off: set[str], now: int) -> Recommendation | None:
-        one = self._stored(name)
+        one = self._find(name)
         shadow = None if one is None else one.shadow
         if one is None or shadow is None:
             self._forget(name)
@@ -112,7 +113,7 @@ class Shadowing:
         if end is not ShadowEnd.OPEN:
             over = incident.end if end is ShadowEnd.OVER and incident is not None else None
             ended = max(over or now, shadow.time)
-            mean = self._since(one, shadow.time, ended)
+            mean = self._effect_mean(one, shadow.time, ended)
             worst = severity if worse else shadow.worst
             self._forget(name)
             done = replace(shadow, ended=ended, end=end, figure_since=mean, worst=worst)
@@ -141,13 +142,13 @@ class Shadowing:
         changed = replace(one, shadow=shadow)
         try:
             self.ledger.save_recommendation(changed, audit, ENGINE, expected)
-        except ConflictError:  # a person was quicker; looked at again next time
+        except ConflictError:  # an operator decided meanwhile; the next update retries
             return None
         if shadow.ended is None and self._open is not None:
             self._open[one.id] = one.fingerprint
         return changed
 
-    def _stored(self, name: str) -> Recommendation | None:
+    def _find(self, name: str) -> Recommendation | None:
         try:
             return self.ledger.recommendation(name)
         except NotFoundError:
@@ -158,7 +159,7 @@ class Shadowing:
             self._open.pop(name, None)
 
     def _incident(self, one: Recommendation) -> Incident | None:
-        """The one that it is for, or that took that over; None = there is none."""
+        """Return its incident, or the incident it was merged into; None = there is none."""
         name, seen = one.incident_id, set[str]()
         while name is not None and name not in seen:
             seen.add(name)
@@ -171,7 +172,7 @@ class Shadowing:
             name = incident.merged_into
         return None
 
-    def _since(self, one: Recommendation, since: int, until: int) -> float | None:
+    def _effect_mean(self, one: Recommendation, since: int, until: int) -> float | None:
         if one.effect is None or not one.effect.series_id:
             return None
         return self._mean(one.effect.series_id, since, until)
@@ -182,8 +183,8 @@ class Shadowing:
         return float(known.mean()) if len(known) else None
 
 
-def _unspoken(one: Recommendation) -> Recommendation:
-    """One whose mode is off, as it is kept: over before anybody could decide it."""
+def _as_expired(one: Recommendation) -> Recommendation:
+    """Return a recommendation with mode off as it is stored: expired, so that nobody can decide it."""
     return replace(
         one, state=RecommendationState.EXPIRED, reason="its mode is off, so it was not recommended"
     )

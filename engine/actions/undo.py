@@ -1,4 +1,4 @@
-"""Taking an action back: once, to the exact value before, and only while the value is still ours."""
+"""Undo of an action: restores the exact previous value, if the current value is still the action's."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,15 +8,15 @@ from trimtab.engine.errors import RefusedError
 from trimtab.engine.types import Action, ActionState
 
 
-def undo_of(action: Action, undo_id: str, key: str, by: str, now: int, why: str) -> Action:
-    """The action that takes another back: to the value before, or to the tool's default where none was set.
+def undo_action(action: Action, undo_id: str, key: str, by: str, now: int, why: str) -> Action:
+    """Return the action that undoes another: restores its previous value, or the default if none was set.
 
-    Raises RefusedError for what cannot be taken back.
+    Raises RefusedError if the action cannot be undone.
     """
     if action.is_action:
-        raise RefusedError(f"{action.subject} was done, it has no value to go back to")
+        raise RefusedError(f"{action.subject} is not a knob: it has no previous value to restore")
     if action.undoes is not None:
-        raise RefusedError(f"action {action.id} is itself an undoing: change the knob instead")
+        raise RefusedError(f"action {action.id} is itself an undo: set the knob instead")
     return Action(
         id=undo_id, key=key, recommendation_id=action.recommendation_id, tool=action.tool,
         target=action.target, subject=action.subject, is_action=False, before=action.after,
@@ -26,37 +26,40 @@ def undo_of(action: Action, undo_id: str, key: str, by: str, now: int, why: str)
     )  # fmt: skip
 
 
-class Undoing:
-    """Writes undoings down, and what they mean for what they took back."""
+class Undo:
+    """Creates undo actions and settles the actions that they undo.
+
+    new_id : returns a ULID
+    """
 
     def __init__(self, journal: Journal, new_id: Callable[[], str]) -> None:
         self.journal = journal
         self.new_id = new_id
 
-    def made(self, action: Action, by: str, key: str, why: str) -> Action:
-        """What takes it back, not yet written down. Raises RefusedError."""
-        return undo_of(action, self.new_id(), key, by, self.journal.clock.now(), why)
+    def new_undo(self, action: Action, by: str, key: str, why: str) -> Action:
+        """Return an undo action, not yet journaled. Raises RefusedError if the action cannot be undone."""
+        return undo_action(action, self.new_id(), key, by, self.journal.clock.now(), why)
 
-    async def go_on(self, undo: Action) -> Action:
-        """From where it was sent, as after a crash, to what it means for the action that it takes back."""
+    async def finish(self, undo: Action) -> Action:
+        """End an acknowledged undo as kept and settle the action that it undoes; safe to repeat."""
         if undo.state is ActionState.VERIFYING:
-            undo = await self.journal.end(undo, ActionState.KEPT, "the value before is back")
+            undo = await self.journal.end(undo, ActionState.KEPT, "the previous value is restored")
         if undo.state.is_final:
-            await self._settle(undo)
+            await self._end_undone_action(undo)
         return undo
 
-    async def of(self, action: Action) -> list[Action]:
-        """The undoings of an action, newest first."""
+    async def undos_of(self, action: Action) -> list[Action]:
+        """Return the undo actions of an action, newest first."""
         found = await asyncio.to_thread(
             self.journal.ledger.actions, tool=action.tool, target=action.target, since=action.created
         )
         return [other for other in found if other.undoes == action.id]
 
-    async def _settle(self, undo: Action) -> None:
+    async def _end_undone_action(self, undo: Action) -> None:
         if undo.undoes is None or undo.state is ActionState.REFUSED:
-            return  # nothing was tried
+            return  # it was never sent
         action = await asyncio.to_thread(self.journal.ledger.action, undo.undoes)
-        words = undo.outcome.words if undo.outcome is not None else ""
+        reason = undo.outcome.words if undo.outcome is not None else ""
         if undo.state is ActionState.KEPT:
             if action.state not in {ActionState.ROLLED_BACK, ActionState.FAILED}:
                 why = undo.told.partition("; ")[0]
@@ -65,5 +68,5 @@ class Undoing:
             await self.journal.end(
                 action,
                 ActionState.INCONCLUSIVE,
-                f"not taken back ({words}): nothing is done here by itself now",
+                f"rollback failed ({reason}): automatic actions on this target are locked",
             )

@@ -1,7 +1,7 @@
-"""Audit rows as a chain: each hash covers its row and the hash before, so that no change stays unseen.
+"""Hash chain of audit rows: each hash covers its row and the previous hash, so every change is detected.
 
-Without a key whoever can write all places at once can write a new chain. It is found as long as one of
-them is out of reach: the rows, the head beside them, the head in the data folder, or an exported copy.
+There is no key, so an attacker who can write every copy can forge a whole chain. Forgery is detected as long
+as one of these is intact: the rows, the head in the store, the head in the data folder, or an exported copy.
 """
 
 import hashlib
@@ -13,26 +13,26 @@ from dataclasses import dataclass, replace
 from trimtab.engine.types import AuditHeads, AuditRow, Value
 
 Head = tuple[int, str]
-"""seq and hash of the newest row."""
-START: Head = (0, "")
-"""What the first row follows."""
+"""Sequence number and hash of the newest row."""
+CHAIN_START: Head = (0, "")
+"""Head before the first row."""
 
 
-def canonical(value: object) -> str:
-    r"""JSON that is the same for the same value: sorted names, no spaces, ASCII only.
+def canonical_json(value: object) -> str:
+    r"""Return canonical JSON: sorted keys, no spaces, ASCII only.
 
-    Raises ValueError for a number that JSON does not have: `settled` turns those into None.
+    Raises ValueError for NaN and infinity, which `hashable_details` turns into None.
 
-    >>> canonical({"b": 1.0, "a": "é"})
+    >>> canonical_json({"b": 1.0, "a": "é"})
     '{"a":"\\u00e9","b":1.0}'
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def settled(details: Mapping[str, Value]) -> dict[str, Value]:
-    """Details as they can be hashed: what is unknown is None.
+def hashable_details(details: Mapping[str, Value]) -> dict[str, Value]:
+    """Return details with NaN and infinity replaced by None.
 
-    >>> settled({"hit_ratio": float("nan"), "size": 3})
+    >>> hashable_details({"hit_ratio": float("nan"), "size": 3})
     {'hit_ratio': None, 'size': 3}
     """
     return {
@@ -42,62 +42,71 @@ def settled(details: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def row_hash(row: AuditRow) -> str:
-    """SHA-256 over all of a row but its hash, hex."""
+    """Return the SHA-256 of all fields of a row except its hash, as hex."""
     content = [row.seq, row.time, row.actor, row.what, row.subject, row.details, row.previous, row.epoch]
-    # What somebody put there with another tool may be of any type; it has a hash all the same.
+    # A foreign row may hold any type; it needs a hash, too.
     plain = json.dumps(content, sort_keys=True, separators=(",", ":"), default=repr)
     return hashlib.sha256(plain.encode()).hexdigest()
 
 
-def chained(row: AuditRow, head: Head) -> AuditRow:
-    """The row as the one that follows `head`."""
-    placed = replace(row, seq=head[0] + 1, previous=head[1], details=settled(row.details), hash="")
+def append_to_chain(row: AuditRow, head: Head) -> AuditRow:
+    """Return the row with sequence number, previous hash and hash, as the successor of `head`."""
+    placed = replace(row, seq=head[0] + 1, previous=head[1], details=hashable_details(row.details), hash="")
     return replace(placed, hash=row_hash(placed))
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Something wrong with the audit, at a row; `what` is a sentence for people."""
+class AuditFinding:
+    """A violation of the audit chain at a row.
+
+    seq  : sequence number of the row
+    what : description
+    """
 
     seq: int
     what: str
 
 
-def findings(rows: Iterable[AuditRow], heads: AuditHeads) -> Iterator[Finding]:
-    """What is wrong with a whole chain, oldest first; nothing = it is as it was written.
+def verify_chain(rows: Iterable[AuditRow], heads: AuditHeads) -> Iterator[AuditFinding]:
+    """Yield the violations in a whole chain, oldest first.
 
-    rows  : all of them, by `seq`
-    heads : read when no row was being written
+    rows  : all rows in order of `seq`
+    heads : heads read while no row was being written
     """
-    before, seen = START, {START[0]: START[1]}
+    before, seen = CHAIN_START, {CHAIN_START[0]: CHAIN_START[1]}
     wanted = {head[0] for head in (heads.store, heads.folder) if head is not None}
     for row in rows:
-        yield from _link(row, before)
+        yield from _check_link(row, before)
         before = (row.seq if isinstance(row.seq, int) else before[0] + 1, row.hash)
         if row.seq in wanted:
             seen[row.seq] = row.hash
     for name, head in (("store", heads.store), ("data folder", heads.folder)):
-        yield from _end(name, head, before, seen)
+        yield from _check_head(name, head, before, seen)
 
 
-def _link(row: AuditRow, before: Head) -> Iterator[Finding]:
+def _check_link(row: AuditRow, before: Head) -> Iterator[AuditFinding]:
     if row.seq != before[0] + 1:
-        yield Finding(row.seq, f"row {before[0] + 1} was wanted here: rows were removed or moved")
+        yield AuditFinding(row.seq, f"row {before[0] + 1} was expected here: rows were removed or moved")
     if row.previous != before[1]:
-        yield Finding(row.seq, "it does not follow the row before: one was removed, put in or changed")
+        yield AuditFinding(
+            row.seq, "it does not follow the previous row: a row was removed, inserted or changed"
+        )
     if row.hash != row_hash(row):
-        yield Finding(row.seq, "its content does not fit its hash: it was edited")
+        yield AuditFinding(row.seq, "its content does not match its hash: it was edited")
 
 
-def _end(name: str, head: Head | None, last: Head, seen: Mapping[int, str]) -> Iterator[Finding]:
+def _check_head(name: str, head: Head | None, last: Head, seen: Mapping[int, str]) -> Iterator[AuditFinding]:
     if head is None:
-        if last != START:
-            yield Finding(last[0], f"the {name} does not remember where the audit ends: its head was removed")
+        if last != CHAIN_START:
+            yield AuditFinding(last[0], f"the head in the {name} was removed")
     elif head[0] > last[0]:
-        yield Finding(last[0], f"the {name} remembers a row {head[0]}: the rows after this one were cut off")
+        yield AuditFinding(
+            last[0], f"the head in the {name} is row {head[0]}: the rows after this one were removed"
+        )
     elif seen.get(head[0]) != head[1]:
-        yield Finding(head[0], f"the {name} remembers another hash of this row: it was replaced")
+        yield AuditFinding(head[0], f"the head in the {name} has another hash for this row: it was replaced")
     elif head[0] < last[0]:
-        yield Finding(
-            head[0] + 1, f"the {name} does not know the rows from here on: they were written past Trimtab"
+        yield AuditFinding(
+            head[0] + 1,
+            f"the head in the {name} does not cover the rows from here on: they were not written by Trimtab",
         )

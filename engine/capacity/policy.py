@@ -1,4 +1,4 @@
-"""How many replicas a load needs: the reactive rule as the floor, a quantile forecast ahead of it."""
+"""Scaling policies: Kubernetes' reactive rule as the floor, and a quantile forecast ahead of it."""
 
 import math
 from collections import deque
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOLERANCE, STABILISATION_S = 0.1, 300.0
-FASTEST, AT_LEAST = 2.0, 4
-"""A step up is at most this factor, or this many replicas where that is more."""
+MAX_SCALE_UP_FACTOR, MIN_SCALE_UP_REPLICAS = 2.0, 4
+"""A step up is at most this factor or this many replicas, whichever is larger."""
 RISK, RISK_STARTUP_S, RISKS = 0.05, 600.0, (0.01, 0.1)
-"""One for all loads of a start-up time: where replicas cost alike, they serve most at one chance for all."""
+"""Default risk, the start-up time in seconds at which it applies, and its limits."""
 METRIC_LAG_S, METRIC_WINDOW_S = 60.0, 60.0
-"""How old a figure is on average when it is seen, and over how long it is averaged."""
+"""Average delay of an autoscaler's metrics and the window over which they are averaged, seconds."""
 ZEROS_USUAL = 0.01
-"""Share of a load's past that must be zero before a zero is believed."""
-PARTS = 3
-"""Moments between now and the end of a start that are looked at."""
+"""Share of zeros in the history, 0..1, from which a zero load is believed."""
+HORIZON_POINTS = 3
+"""Number of forecast points between now and the end of a start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What is known of the things that are scaled.
+    """Capacity of the replicas and the limits of scaling.
 
-    capacity           : of one replica, in the load's unit, > 0
-    startup_s          : from the order until it serves
-    target_utilisation : 0..1, as an HPA is given it
-    risk               : chance that the load ahead is more than all of what serves then
+    capacity           : capacity of one replica in the load's unit, > 0
+    startup_s          : seconds from the order until a replica serves
+    target_utilisation : 0..1, as in a HorizontalPodAutoscaler
+    risk               : accepted probability, 0..1, that the future load exceeds the capacity
     """
 
     capacity: float
@@ -43,31 +43,31 @@ class Sizing:
     max_replicas: int = 100
     risk: float = RISK
 
-    def content(self, load: float) -> int:
-        """Fewest replicas at which the reactive rule asks for no more."""
+    def replicas_within_tolerance(self, load: float) -> int:
+        """Return the fewest replicas at which the reactive rule does not scale up."""
         return _ceil(load / self.capacity / self.target_utilisation / (1.0 + TOLERANCE))
 
-    def reactive(self, load: float) -> int:
-        """Replicas that bring this load to the target."""
+    def replicas_at_target(self, load: float) -> int:
+        """Return the replicas that bring this load to the target utilisation."""
         return _ceil(load / self.capacity / self.target_utilisation)
 
-    def ahead(self, high: Floats) -> int | None:
-        """Replicas for the load ahead; None = it is not known.
+    def replicas_for_forecast(self, high: Floats) -> int | None:
+        """Return the replicas for the forecast load; None = unknown.
 
-        high : (n_horizons,) that the load stays below but for `risk`
+        high : (n_horizons,) upper quantile 1 - `risk` of the load
         """
         return _ceil(float(high.max()) / self.capacity) if np.isfinite(high).all() else None
 
     def bounded(self, replicas: int, total: int) -> int:
-        """Within its bounds, and no faster up than the reactive rule goes."""
-        reached = min(replicas, max(int(FASTEST * total), total + AT_LEAST))
+        """Limit the replicas to the bounds and to the reactive rule's fastest scale-up."""
+        reached = min(replicas, max(int(MAX_SCALE_UP_FACTOR * total), total + MIN_SCALE_UP_REPLICAS))
         return min(self.max_replicas, max(self.min_replicas, reached))
 
 
-class Reactive:
-    """The rule of Kubernetes' HorizontalPodAutoscaler: a tolerance, and the most of the last minutes.
+class ReactivePolicy:
+    """Kubernetes' HorizontalPodAutoscaler rule: tolerance and downscale stabilisation window.
 
-    >>> rule = Reactive(Sizing(10.0, 60.0), tick_s=15.0)
+    >>> rule = ReactivePolicy(Sizing(10.0, 60.0), tick_s=15.0)
     >>> [rule.want(t, load, 4, 4) for t, load in enumerate((28.0, 56.0, 14.0))]
     [4, 8, 8]
     """
@@ -75,32 +75,32 @@ class Reactive:
     def __init__(self, sizing: Sizing, tick_s: float) -> None:
         self.sizing = sizing
         self.window = max(1, round(STABILISATION_S / tick_s))
-        self._wishes: deque[tuple[int, int]] = deque()
+        self._desired: deque[tuple[int, int]] = deque()
 
     def want(self, t: int, load: float, ready: int, total: int) -> int:
-        """Replicas at tick t; a load that is NaN changes nothing."""
-        wish = total if math.isnan(load) else self._wish(load, ready, total)
-        while self._wishes and self._wishes[-1][1] <= wish:
-            self._wishes.pop()
-        self._wishes.append((t, wish))
-        while self._wishes[0][0] <= t - self.window:
-            self._wishes.popleft()
-        return self.sizing.bounded(max(wish, self._wishes[0][1]) if wish < total else wish, total)
+        """Return the replicas for tick t; a NaN load changes nothing."""
+        wish = total if math.isnan(load) else self._desired_replicas(load, ready, total)
+        while self._desired and self._desired[-1][1] <= wish:
+            self._desired.pop()
+        self._desired.append((t, wish))
+        while self._desired[0][0] <= t - self.window:
+            self._desired.popleft()
+        return self.sizing.bounded(max(wish, self._desired[0][1]) if wish < total else wish, total)
 
-    def _wish(self, load: float, ready: int, total: int) -> int:
+    def _desired_replicas(self, load: float, ready: int, total: int) -> int:
         full = self.sizing.capacity * self.sizing.target_utilisation
         ratio = load / (max(1, ready) * full)
         if abs(ratio - 1.0) <= TOLERANCE:
             return total
-        wish = self.sizing.reactive(load)
-        # what is still starting counts as idle: it may damp a step up, never turn it into a step down
+        wish = self.sizing.replicas_at_target(load)
+        # starting replicas count as idle: they may damp a scale-up, but never turn it into a scale-down
         return max(wish, total) if ratio > 1.0 else wish
 
 
 def usual_risk(startup_s: float) -> float:
-    """Chance that is taken where nobody says: it grows with the root of the start-up time.
+    """Return the default risk, 0..1: it grows with the square root of the start-up time.
 
-    A load spreads as the root of time, so the same safety takes more replicas where they start slowly.
+    A load spreads with the square root of time, so slow starts make the same risk more expensive.
 
     >>> [round(usual_risk(seconds), 3) for seconds in (5.0, 180.0, 600.0, 3600.0)]
     [0.01, 0.027, 0.05, 0.1]
@@ -110,11 +110,13 @@ def usual_risk(startup_s: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a tick came to.
+class ScalingDecision:
+    """Decision of one tick.
 
-    replicas : wanted now;  floor : of them the reactive rule asks for;  ahead : the forecast asks for, None =
-    there is none. why : "reactive", "forecast", "hold" or "bounds"
+    replicas : wanted replicas
+    floor    : replicas of the reactive rule
+    ahead    : replicas of the forecast; None = no forecast
+    why      : "reactive", "forecast", "hold" or "bounds"
     """
 
     replicas: int
@@ -123,65 +125,72 @@ class Wanted:
     why: str
 
 
-class Predictive:
-    """Scales ahead of load. The reactive rule is the floor, its stabilisation yields to the forecast only.
+class PredictivePolicy:
+    """Scales ahead of load, with the reactive rule as the floor.
 
-    Up: as soon as either asks for it. Down: no lower than the forecast allows for the whole of a start, nor
-    than the fewest with which the reactive rule is content, nor than what that rule asked for within its
-    stabilisation. Without a forecast it is the reactive rule alone. An unknown load changes nothing, nor
-    does a zero of a load that is not zero at times.
+    Scales up as soon as the rule or the forecast asks for it. Scales down no lower than the forecast for one
+    whole start-up, the fewest replicas within the rule's tolerance, and the rule's scale-ups within its
+    stabilisation window. Without a forecast only the reactive rule applies. An unknown load changes nothing,
+    nor does a zero load if zeros are unusual.
+
+    past   : (n_ticks,) load before tick 0, NaN = unknown
+    tick_s : seconds per tick
+    lag_s  : delay of the load metric, seconds
     """
 
     def __init__(self, sizing: Sizing, past: Floats, tick_s: float, lag_s: float = METRIC_LAG_S) -> None:
         self.sizing = sizing
         self.tick_s = tick_s
-        aheads = [lag_s + sizing.startup_s * part / PARTS for part in range(1, PARTS + 1)]
+        aheads = [lag_s + sizing.startup_s * part / HORIZON_POINTS for part in range(1, HORIZON_POINTS + 1)]
         self.load = LoadAhead(tick_s, aheads, 1.0 - sizing.risk)
         self.load.fit(past)
-        self.last = Wanted(0, 0, None, "hold")
-        self._reactive = Reactive(sizing, tick_s)
+        self.last = ScalingDecision(0, 0, None, "hold")
+        self._reactive = ReactivePolicy(sizing, tick_s)
         self._zeros_usual = len(past) > 0 and float(np.mean(past <= 0.0)) >= ZEROS_USUAL
-        self._asked: deque[tuple[int, int]] = deque()
+        self._scale_ups: deque[tuple[int, int]] = deque()
         self._t: int | None = None
 
     def want(self, t: int, load: float, ready: int, total: int) -> int:
-        """Replicas wanted at tick t.
+        """Return the wanted replicas at tick t.
 
-        t : counts ticks, may leave some out;  load : as seen now, NaN = unknown;  total : ready and starting
+        t     : tick number; ticks may be skipped
+        load  : current load, NaN = unknown
+        ready : replicas that serve
+        total : replicas that serve or start
         """
         unknown = math.isnan(load) or (load <= 0.0 and not self._zeros_usual)
-        seen = math.nan if unknown else load
-        for _ in range(self._missed(t)):
+        known_load = math.nan if unknown else load
+        for _ in range(self._missed_ticks(t)):
             self.load.step(math.nan)
-        high = self.load.step(seen)
+        high = self.load.step(known_load)
         self._t = t
-        reactive = self._reactive.want(t, seen, ready, total)
-        ahead = self.sizing.ahead(high)
-        self.last = self._decide(t, seen, reactive, ahead, total)
+        reactive = self._reactive.want(t, known_load, ready, total)
+        ahead = self.sizing.replicas_for_forecast(high)
+        self.last = self._decide(t, known_load, reactive, ahead, total)
         return self.last.replicas
 
-    def _decide(self, t: int, load: float, reactive: int, ahead: int | None, total: int) -> Wanted:
+    def _decide(self, t: int, load: float, reactive: int, ahead: int | None, total: int) -> ScalingDecision:
         if math.isnan(load):
-            return Wanted(self.sizing.bounded(total, total), total, ahead, "hold")
+            return ScalingDecision(self.sizing.bounded(total, total), total, ahead, "hold")
         if ahead is None:
-            return Wanted(reactive, reactive, None, "reactive")
+            return ScalingDecision(reactive, reactive, None, "reactive")
         floor = max(self._floor(t, load, total), self.sizing.min_replicas)
         wish = max(floor, ahead)
         replicas = self.sizing.bounded(wish, total)
         why = "bounds" if replicas != wish else "forecast" if ahead > floor else "reactive"
-        return Wanted(replicas, floor, ahead, why)
+        return ScalingDecision(replicas, floor, ahead, why)
 
     def _floor(self, t: int, load: float, total: int) -> int:
-        """What the reactive rule does not go below: where it would step up now, or did a moment ago."""
-        content = self.sizing.content(load)
+        """Return the reactive floor: replicas within tolerance now, and recent scale-ups."""
+        content = self.sizing.replicas_within_tolerance(load)
         if content > total:
-            self._asked.append((t, self.sizing.reactive(load)))
-        while self._asked and self._asked[0][0] <= t - self._reactive.window:
-            self._asked.popleft()
-        return max(content, max((asked for _, asked in self._asked), default=0))
+            self._scale_ups.append((t, self.sizing.replicas_at_target(load)))
+        while self._scale_ups and self._scale_ups[0][0] <= t - self._reactive.window:
+            self._scale_ups.popleft()
+        return max(content, max((asked for _, asked in self._scale_ups), default=0))
 
-    def _missed(self, t: int) -> int:
-        """Ticks that nobody asked about since; a day of them at most, more would teach nothing."""
+    def _missed_ticks(self, t: int) -> int:
+        """Return the number of skipped ticks, at most one day of them."""
         return 0 if self._t is None else min(max(0, t - self._t - 1), round(86_400.0 / self.tick_s))
 
 
@@ -195,21 +204,24 @@ def policy(
     min_replicas: int,
     max_replicas: int,
     tick_s: float,
-) -> Predictive:
-    """A policy for one load, asked at each tick by `.want(t, load, ready, total)` -> replicas.
+) -> PredictivePolicy:
+    """Return a policy for one load; `.want(t, load, ready, total)` returns the replicas for a tick.
 
-    history : columns ds and y, evenly spaced by step_s, oldest first; what came before tick 0
+    history              : columns ds and y, evenly spaced by step_s seconds, oldest first, before tick 0
+    capacity_per_replica : in the unit of y
+    startup_s, tick_s    : seconds
+    target_utilisation   : 0..1
     """
     sizing = Sizing(
         capacity_per_replica, startup_s, target_utilisation, min_replicas, max_replicas, usual_risk(startup_s)
     )
-    return Predictive(sizing, as_seen(history["y"].to_numpy(np.float64), step_s, tick_s), tick_s)
+    return PredictivePolicy(sizing, as_observed(history["y"].to_numpy(np.float64), step_s, tick_s), tick_s)
 
 
-def as_seen(values: Floats, step_s: float, tick_s: float) -> Floats:
-    """Recorded values as an autoscaler would have seen them: by tick, averaged over a minute.
+def as_observed(values: Floats, step_s: float, tick_s: float) -> Floats:
+    """Resample recorded values to ticks, averaged over a minute as an autoscaler sees them.
 
-    >>> as_seen(np.array([0.0, 4.0]), 60.0, 15.0).tolist()
+    >>> as_observed(np.array([0.0, 4.0]), 60.0, 15.0).tolist()
     [0.0, 0.5, 1.0, 1.5, 2.5, 3.25, 3.75, 4.0]
     """
     known = fill_gaps(values)

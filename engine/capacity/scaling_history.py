@@ -1,4 +1,4 @@
-"""The past of what is scaled, by tick: from the log of scores, and before it as the source recorded it."""
+"""Load history of a scaled service by tick: the score log, preceded by the source's recorded history."""
 
 import math
 import threading
@@ -16,14 +16,16 @@ from trimtab.models.scaling.load_ahead import MAX_HISTORY_DAYS
 log = structlog.get_logger(__name__)
 
 DAY_S = 86_400.0
-ROWS = 500_000
+MAX_ROWS = 500_000
 
 
-class Past:
-    """Two weeks of each role of one service.
+class ScalingHistory:
+    """Two weeks of history for each role of one service. Thread-safe.
 
-    A source hands its recorded history over once, when it is first watched, so that is kept in `memory`.
-    Sources and those who ask are in threads of their own.
+    A source delivers its recorded history once, when it is first watched, so it is kept in `state_store`.
+
+    interval_s : seconds per tick
+    selectors  : role -> selector of its series
     """
 
     def __init__(
@@ -32,21 +34,21 @@ class Past:
         interval_s: float,
         selectors: Mapping[str, Selector],
         scores: ScoreLog,
-        memory: KeyValueStore,
+        state_store: KeyValueStore,
     ) -> None:
         self.name = f"scaling/{name}"
         self.step_ns = round(interval_s * 1e9)
         self.selectors = selectors
         self.scores = scores
-        self.memory = memory
+        self.state_store = state_store
         self._recorded: dict[str, dict[int, list[float]]] = {}
-        """Role -> time -> [sum, how many series]."""
-        self._new = False
-        self._read = False
+        """Role -> time (ns) -> [sum, number of series]."""
+        self._has_unsaved = False
+        self._is_loaded = False
         self._lock = threading.Lock()
 
-    def hear(self, history: History) -> None:
-        """A chunk of what a source recorded; only what reaches back far is of use."""
+    def add(self, history: History) -> None:
+        """Add a chunk of recorded history; only coarse (long-range) history is used."""
         if not history.coarse:
             return
         for column, key in enumerate(history.keys):
@@ -54,50 +56,52 @@ class Past:
             for role, selector in self.selectors.items():
                 if selector.matches(key.metric, labels):
                     with self._lock:
-                        self._take(role, history.times, history.values[:, column])
+                        self._add_values(role, history.times, history.values[:, column])
 
-    def begin_anew(self) -> None:
-        """What was kept under its name, of other series or from long ago, counts no more."""
+    def clear(self) -> None:
+        """Discard the stored history of earlier settings."""
         with self._lock:
-            self._recorded, self._new, self._read = {}, True, True
+            self._recorded, self._has_unsaved, self._is_loaded = {}, True, True
 
-    def serves(self, other: "Past") -> bool:
-        """Whether it is of the same series, by the same tick."""
+    def is_compatible_with(self, other: "ScalingHistory") -> bool:
+        """Return whether the other history has the same tick and selectors."""
         return (self.step_ns, self.selectors) == (other.step_ns, other.selectors)
 
-    def _take(self, role: str, times: Ints, values: Floats) -> None:
+    def _add_values(self, role: str, times: Ints, values: Floats) -> None:
         into = self._recorded.setdefault(role, {})
         for time, value in zip(times.tolist(), values.tolist(), strict=True):
             if math.isfinite(value):
                 total = into.setdefault(time, [0.0, 0.0])
                 total[0] += value
                 total[1] += 1.0
-                self._new = True
+                self._has_unsaved = True
 
     def column(self, role: str, ids: Iterable[str], now: int, *, mean: bool = False) -> Floats:
-        """(n,) sum, or mean, of a role's series by tick, from what is known first to the tick before now's.
+        """Return the sum or mean of a role's series by tick, (n_ticks,), up to the tick before `now`.
 
-        NaN = nothing is known of that tick. Blocks on the log and the store.
+        Starts at the first known tick; NaN = unknown tick. Blocks on the score log and the store.
         """
         count = round(MAX_HISTORY_DAYS * DAY_S * 1e9 / self.step_ns)
         first = now // self.step_ns - count
         total, known = np.zeros(count), np.zeros(count)
         for series_id in ids:
-            rows = self.scores.read(series_id, first * self.step_ns, now // self.step_ns * self.step_ns, ROWS)
-            column = _by_tick(rows.times // self.step_ns - first, rows.value, count)
+            rows = self.scores.read(
+                series_id, first * self.step_ns, now // self.step_ns * self.step_ns, MAX_ROWS
+            )
+            column = _mean_by_tick(rows.times // self.step_ns - first, rows.value, count)
             there = np.isfinite(column)
             total[there] += column[there]
             known[there] += 1.0
         past = np.where(known > 0.0, total / (np.maximum(known, 1.0) if mean else 1.0), math.nan)
-        self._fill(past, role, first, mean)
+        self._fill_before_log(past, role, first, mean)
         there = np.flatnonzero(np.isfinite(past))
         return past[there[0] :] if len(there) else np.empty(0)
 
-    def _fill(self, past: Floats, role: str, first: int, mean: bool) -> None:
-        """Before the log begins: straight between what the source recorded."""
+    def _fill_before_log(self, past: Floats, role: str, first: int, mean: bool) -> None:
+        """Fill the ticks before the score log by linear interpolation of the recorded history."""
         with self._lock:
-            self._remember()
-            recorded = sorted((time, tuple(told)) for time, told in self._recorded.get(role, {}).items())
+            self._load_and_save()
+            recorded = sorted((time, tuple(pair)) for time, pair in self._recorded.get(role, {}).items())
         if len(recorded) < 2:
             return
         place = np.array([time for time, _ in recorded]) / self.step_ns - first
@@ -107,27 +111,27 @@ class Past:
         inside = ticks[(ticks >= place[0]) & (ticks <= place[-1])]
         past[inside] = np.interp(inside, place, value)
 
-    def _remember(self) -> None:
-        """Take up what was kept before, of roles that nobody has handed over since; keep what was."""
+    def _load_and_save(self) -> None:
+        """Load the stored history of roles without new data, and save new data."""
         try:
-            if not self._read:
-                before = self.memory.get(self.name) or {}
+            if not self._is_loaded:
+                before = self.state_store.get(self.name) or {}
                 for role, rows in before.items():
                     self._recorded.setdefault(role, {int(row[0]): row[1:] for row in rows})
-                self._read = True
-            if self._new:
+                self._is_loaded = True
+            if self._has_unsaved:
                 kept = {
-                    role: [[time, *pair] for time, pair in told.items()]
-                    for role, told in self._recorded.items()
+                    role: [[time, *pair] for time, pair in pairs.items()]
+                    for role, pairs in self._recorded.items()
                 }
-                self.memory.set(self.name, kept)
-                self._new = False
+                self.state_store.set(self.name, kept)
+                self._has_unsaved = False
         except StoreError as error:
-            log.warning("the past of a load is not kept", capacity=self.name, error=str(error))
+            log.warning("capacity_history_not_saved", capacity=self.name, error=str(error))
 
 
 def aligned(*columns: Floats) -> tuple[Floats, ...]:
-    """The ticks that all columns reach back to; each ends with the same tick.
+    """Cut columns that end with the same tick to their common length.
 
     >>> [x.tolist() for x in aligned(np.array([1.0, 2.0, 3.0]), np.array([8.0, 9.0]))]
     [[2.0, 3.0], [8.0, 9.0]]
@@ -136,8 +140,8 @@ def aligned(*columns: Floats) -> tuple[Floats, ...]:
     return tuple(column[len(column) - shortest :] for column in columns)
 
 
-def _by_tick(place: Ints, values: Floats, count: int) -> Floats:
-    """Mean of the values that fall into each of `count` ticks; NaN = none does."""
+def _mean_by_tick(place: Ints, values: Floats, count: int) -> Floats:
+    """Return the mean value of each of `count` ticks; NaN = no value."""
     good = np.isfinite(values) & (place >= 0) & (place < count)
     at = place[good].astype(np.int64)
     sums = np.bincount(at, values[good], count)

@@ -1,31 +1,34 @@
-"""How much a change is expected to move a figure, with an interval that says how little is known."""
+"""Expected effects of changes, with intervals for their uncertainty."""
 
 import math
 
-LEAST, USUAL, MOST = 0.15, 0.5, 2.0
-"""Exponents of a cache's misses over its size: barely any reuse, the square-root rule, nearly all fits."""
+LOW_EXPONENT, USUAL_EXPONENT, HIGH_EXPONENT = 0.15, 0.5, 2.0
+"""Exponents of the miss ratio over the cache size: little reuse, the square-root rule, nearly all fits."""
 
 
 def hit_ratio_after(hit_ratio: float, growth: float) -> tuple[float, float, float]:
-    """(expected, low, high) hit ratio of a cache that grows by a factor.
+    """Return (expected, low, high) hit ratio, 0..1, of a cache whose size grows by a factor.
 
-    Misses fall as a power of the size; the square root is the usual one (Hartstein et al., "Cache miss
-    behavior: is it sqrt(2)?", 2006), and the interval holds what traces of caches show beside it.
+    The miss ratio falls as a power of the size, usually the square root (Hartstein et al., "Cache miss
+    behavior: is it sqrt(2)?", 2006); the interval covers the exponents of other cache traces.
 
-    hit_ratio : 0..1, now;  growth : new size over old size, > 0
+    hit_ratio : current hit ratio, 0..1
+    growth    : new size / old size, > 0
 
     >>> [round(x, 3) for x in hit_ratio_after(0.6, 2.0)]
     [0.717, 0.639, 0.9]
     """
     misses = 1.0 - hit_ratio
-    expected, low, high = (1.0 - misses * growth**-power for power in (USUAL, LEAST, MOST))
+    expected, low, high = (
+        1.0 - misses * growth**-power for power in (USUAL_EXPONENT, LOW_EXPONENT, HIGH_EXPONENT)
+    )
     return expected, min(low, high), max(low, high)
 
 
 def memory_after_restart(now: float, at_start: float | None) -> tuple[float, float, float]:
-    """(expected, low, high) bytes of a process after a restart.
+    """Return (expected, low, high) memory of a process after a restart, bytes.
 
-    at_start : what it took after an earlier start; None = never seen, then a wide guess
+    at_start : memory after an earlier start, bytes; None = unknown, which gives a wide interval
 
     >>> memory_after_restart(900.0, 200.0)
     (200.0, 100.0, 400.0)

@@ -1,37 +1,40 @@
-"""What a look at a target has shown, as recommendations that need no incident: never automatic, soon gone."""
+"""Recommendations from findings of target checks, without an incident. They never start automatically."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from trimtab.engine.actions.decision_contracts import OPEN_STATES
 from trimtab.engine.recommendations.one_off_check import Finding
-from trimtab.engine.recommendations.recommender import DAY, DISMISSED_FOR, STANDING, fingerprint_of
-from trimtab.engine.recommendations.remedies import Draft
-from trimtab.engine.recommendations.target_facts import Facts
+from trimtab.engine.recommendations.recommender import DAY_NS, DISMISSAL_NS, fingerprint_of
+from trimtab.engine.recommendations.remedies import ChangeDraft
+from trimtab.engine.recommendations.target_facts import TargetFacts
 from trimtab.engine.types import Mode, Recommendation, RecommendationState, Risk
 
-BY_HAND = "by hand"
-"""The subject of what no knob and no action of ours does."""
-LOOK = "/look"
-"""At the end of fingerprints: such a recommendation never stands for one that an incident asks for."""
+MANUAL_SUBJECT = "by hand"
+"""Subject of a finding that no knob or action resolves."""
+CHECK_SUFFIX = "/look"
+"""Fingerprint suffix that keeps these recommendations apart from those of incidents."""
 CONFIDENCE = 0.3
-"""Nothing is wrong yet: what an incident asks for stands above it."""
+"""Confidence of all findings, so that recommendations of incidents rank higher."""
 
 
-def notice_of(
-    now: int, new_id: str, finding: Finding, facts: Facts, command: Callable[[Draft], str]
+def recommendation_for(
+    now: int, new_id: str, finding: Finding, facts: TargetFacts, command: Callable[[ChangeDraft], str]
 ) -> Recommendation | None:
-    """The recommendation of a finding; None where the mode of its knob is off."""
+    """Return the recommendation of a finding; None if the mode of its knob is off."""
     change, mode = finding.remedy, Mode.RECOMMEND
     if change is not None and facts.writable:
-        mode = facts.mode(change.subject)
+        mode = facts.mode_of(change.subject)
     if mode is Mode.OFF:
         return None
     made = Recommendation(
-        id=new_id, created=now, expires=now + DAY, tool=finding.tool, target=finding.target, subject=BY_HAND,
+        id=new_id, created=now, expires=now + DAY_NS, tool=finding.tool, target=finding.target,
+        subject=MANUAL_SUBJECT,
         is_action=True, before=None, after=None, title=f"{finding.target}: {finding.title}", effect=None,
         evidence=(*finding.evidence, finding.advice), confidence=CONFIDENCE, risk=Risk.MEDIUM,
-        cost="a person looks at it", disproof="it is meant to be so: dismiss it then", mode=Mode.RECOMMEND,
-        fingerprint=f"{finding.tool}/{finding.target}/{finding.title}{LOOK}",
+        cost="an operator checks it", disproof="it is intended: dismiss the recommendation",
+        mode=Mode.RECOMMEND,
+        fingerprint=f"{finding.tool}/{finding.target}/{finding.title}{CHECK_SUFFIX}",
     )  # fmt: skip
     if change is None:
         return made
@@ -40,31 +43,31 @@ def notice_of(
         title=change.title, effect=change.effect, evidence=(*made.evidence, *change.evidence),
         risk=change.risk, cost=change.cost, disproof=change.disproof, command=command(change),
         mode=Mode.RECOMMEND if mode is Mode.RECOMMEND else Mode.APPROVE,
-        fingerprint=f"{fingerprint_of(change)}{LOOK}",
+        fingerprint=f"{fingerprint_of(change)}{CHECK_SUFFIX}",
     )  # fmt: skip
 
 
-def unwanted(now: int, fresh: Recommendation, before: Sequence[Recommendation]) -> bool:
-    """Whether it is not said: it was dismissed of late, or an incident asks for the same change."""
-    plain = fresh.fingerprint.removesuffix(LOOK)
+def is_unwanted(now: int, fresh: Recommendation, before: Sequence[Recommendation]) -> bool:
+    """Return whether it was dismissed recently, or an incident recommends the same change."""
+    plain = fresh.fingerprint.removesuffix(CHECK_SUFFIX)
     return any(
-        (old.fingerprint == plain and old.state in STANDING)
+        (old.fingerprint == plain and old.state in OPEN_STATES)
         or (
             old.fingerprint == fresh.fingerprint
             and old.state is RecommendationState.DISMISSED
-            and now - old.created < DISMISSED_FOR
+            and now - old.created < DISMISSAL_NS
         )
         for old in before
     )
 
 
-def refreshed(fresh: Recommendation, before: Sequence[Recommendation]) -> Recommendation:
-    """The one that stands already, with what is known now; else the fresh one.
+def refresh(fresh: Recommendation, before: Sequence[Recommendation]) -> Recommendation:
+    """Return the open recommendation of the same fingerprint with current values; else the fresh one.
 
-    What a person has approved is not exchanged under their hands.
+    An approved or scheduled recommendation is not replaced by another plan.
     """
     for old in before:
-        if old.fingerprint != fresh.fingerprint or old.state not in STANDING:
+        if old.fingerprint != fresh.fingerprint or old.state not in OPEN_STATES:
             continue
         same_plan = (old.before, old.after) == (fresh.before, fresh.after)
         if not same_plan and old.state is not RecommendationState.PENDING:

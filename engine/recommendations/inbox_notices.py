@@ -1,4 +1,4 @@
-"""Notices for the inbox that no incident asks for: knobs that somebody reverted, and what is set badly."""
+"""Inbox notices without an incident: drifted knobs and misconfigurations."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -7,52 +7,63 @@ from dataclasses import replace
 import structlog
 
 from trimtab.engine.actions import drift
+from trimtab.engine.actions.decision_contracts import OPEN_STATES
 from trimtab.engine.actions.guard.observation import mode_in
 from trimtab.engine.actions.journal import ENGINE
 from trimtab.engine.errors import ConflictError, EngineError
 from trimtab.engine.ports import ToolView
-from trimtab.engine.recommendations.finding_recommendations import LOOK, notice_of, refreshed, unwanted
+from trimtab.engine.recommendations.finding_recommendations import (
+    CHECK_SUFFIX,
+    is_unwanted,
+    recommendation_for,
+    refresh,
+)
 from trimtab.engine.recommendations.misconfigurations import all_findings
-from trimtab.engine.recommendations.one_off_check import RULES, Looks
-from trimtab.engine.recommendations.recommendation_service import Advising, Read
-from trimtab.engine.recommendations.recommender import STANDING
-from trimtab.engine.recommendations.target_facts import Facts
+from trimtab.engine.recommendations.one_off_check import RULES, TargetReadings
+from trimtab.engine.recommendations.recommendation_service import LedgerContents, RecommendationService
+from trimtab.engine.recommendations.target_facts import TargetFacts
 from trimtab.engine.types import KnobReading, Recommendation, RecommendationState, Value, new_ulid
 
 log = structlog.get_logger(__name__)
 
-EVERY_S = 3600.0
-"""Between two looks at one target; the first is made as soon as it answers."""
+CHECK_INTERVAL_S = 3600.0
+"""Seconds between checks of one target; the first check follows its first answer."""
 
 
-class Noticing:
-    """Asked to `look` every few seconds. Writes recommendations, changes nothing else."""
+class InboxNotices:
+    """Recommends fixes of drifted knobs and misconfigurations; `update` is called every few seconds."""
 
-    def __init__(self, advising: Advising) -> None:
-        self.advising = advising
-        self.ledger, self.toolbox, self.clock = advising.ledger, advising.toolbox, advising.clock
-        self._looked: dict[tuple[str, str], tuple[int, Mapping[str, float]]] = {}
-        """When a target was looked at, int64 ns, and its figures then."""
-        self._drifted: dict[drift.Place, tuple[str, object]] = {}
-        """Of the look before: the action that set a knob, and the value that was there instead."""
+    def __init__(self, recommendations: RecommendationService) -> None:
+        self.recommendations = recommendations
+        self.ledger, self.toolbox, self.clock = (
+            recommendations.ledger,
+            recommendations.toolbox,
+            recommendations.clock,
+        )
+        self._checked: dict[tuple[str, str], tuple[int, Mapping[str, float]]] = {}
+        """(tool, target) -> time of the newest check, int64 ns UTC, and the metrics then."""
+        self._drifted: dict[drift.KnobKey, tuple[str, object]] = {}
+        """Knob -> action id and drifted value at the previous update."""
 
-    async def look(self) -> list[Recommendation]:
-        """What is new or has changed. Raises StoreError."""
+    async def update(self) -> list[Recommendation]:
+        """Update all notices; return the new and changed ones. Raises StoreError."""
         now = self.clock.now()
-        read = await self.advising.read(now)
-        before = read.said
-        made = [*await self._reverted(now, read), *await self._misfits(now, before)]
-        return await self.advising.keep(now, made, before)
+        read = await self.recommendations.ledger_contents(now)
+        before = read.recommendations
+        made = [*await self._drift_notices(now, read), *await self._check_targets(now, before)]
+        return await self.recommendations.save(now, made, before)
 
-    async def _reverted(self, now: int, read: Read) -> list[Recommendation]:
-        """Knobs that read otherwise than they were set, at this look and the one before."""
-        before, actions = read.said, read.actions
-        held = drift.held(actions)
+    async def _drift_notices(self, now: int, read: LedgerContents) -> list[Recommendation]:
+        """Return notices of knobs that have the same drifted value at this and the previous update."""
+        before, actions = read.recommendations, read.actions
+        held = drift.knobs_in_effect(actions)
         readings = await self._readings(held)
-        apart = drift.drifted(held, readings)
-        doubtful = apart.keys() | (held.keys() - readings.keys()) | drift.under_way(actions)
+        apart = drift.drifted_knobs(held, readings)
+        doubtful = apart.keys() | (held.keys() - readings.keys()) | drift.knobs_being_changed(actions)
         still = {drift.fingerprint_of(place) for place in doubtful}
-        await self._over(before, drift.DRIFT, still, "the knob is as it was set, or was set anew")
+        await self._expire(
+            before, drift.DRIFT_SUFFIX, still, "the knob has the set value again, or was set again"
+        )
         was = self._drifted
         self._drifted = {place: (action.id, readings[place].value) for place, action in apart.items()}
         modes = {view.name: view for view in await self.toolbox.views()} if apart else {}
@@ -60,57 +71,59 @@ class Noticing:
         for place, action in apart.items():
             if was.get(place) != self._drifted[place] or place[0] not in modes:
                 continue
-            fresh = drift.notice(
+            fresh = drift.drift_recommendation(
                 now, new_ulid(now), action, readings[place], mode_in(modes[place[0]], place[1], place[2]),
                 self._command(place, action.after),
             )  # fmt: skip
-            if drift.wanted(fresh, action, before):
-                made.append(refreshed(fresh, before))
+            if drift.is_wanted(fresh, action, before):
+                made.append(refresh(fresh, before))
         return made
 
-    async def _readings(self, held: Mapping[drift.Place, object]) -> dict[drift.Place, KnobReading]:
-        """Of the knobs that can be read now."""
+    async def _readings(self, held: Mapping[drift.KnobKey, object]) -> dict[drift.KnobKey, KnobReading]:
+        """Return the readings of the knobs that can be read."""
         found = {}
         for tool, target, knob in held:
             try:
                 found[tool, target, knob] = await self.toolbox.tool(tool).read(target, knob)
             except EngineError as error:
-                log.debug("a knob is not read", tool=tool, target=target, knob=knob, why=str(error))
+                log.debug("knob_unreadable", tool=tool, target=target, knob=knob, error=str(error))
         return found
 
-    async def _misfits(self, now: int, before: Sequence[Recommendation]) -> list[Recommendation]:
-        """What a look at each target shows, at the first time that it answers and every hour."""
+    async def _check_targets(self, now: int, before: Sequence[Recommendation]) -> list[Recommendation]:
+        """Return notices of all targets due for their hourly check."""
 
         def due(view: ToolView, target: str) -> bool:
-            last = self._looked.get((view.name, target))
-            return last is None or now - last[0] >= EVERY_S * 1e9
+            last = self._checked.get((view.name, target))
+            return last is None or now - last[0] >= CHECK_INTERVAL_S * 1e9
 
         made = []
-        for facts in await self.advising.facts_of(RULES.keys(), due):
+        for facts in await self.recommendations.target_facts(RULES.keys(), due):
             place = (facts.tool, facts.target)
-            fresh = self._seen(now, facts, before)
-            self._looked[place] = (now, facts.metrics)
+            fresh = self._check_target(now, facts, before)
+            self._checked[place] = (now, facts.metrics)
             others = [one for one in before if (one.tool, one.target) == place]
             still = {one.fingerprint for one in fresh}
-            await self._over(others, LOOK, still, "the last look did not find it any more")
+            await self._expire(others, CHECK_SUFFIX, still, "the newest check did not find it any more")
             made += fresh
         return made
 
-    def _seen(self, now: int, facts: Facts, before: Sequence[Recommendation]) -> list[Recommendation]:
-        """What is to be said of one target."""
-        then, earlier = self._looked.get((facts.tool, facts.target), (now, {}))
-        looks = Looks(facts, earlier, max((now - then) / 1e9, 1.0))
+    def _check_target(
+        self, now: int, facts: TargetFacts, before: Sequence[Recommendation]
+    ) -> list[Recommendation]:
+        """Return the notices of one target."""
+        then, earlier = self._checked.get((facts.tool, facts.target), (now, {}))
+        looks = TargetReadings(facts, earlier, max((now - then) / 1e9, 1.0))
         notices: dict[str, Recommendation] = {}
         for finding in all_findings(looks):
-            fresh = notice_of(now, new_ulid(now), finding, facts, self.advising.command)
-            if fresh is not None and not unwanted(now, fresh, before):
-                notices.setdefault(fresh.fingerprint, refreshed(fresh, before))
+            fresh = recommendation_for(now, new_ulid(now), finding, facts, self.recommendations.command)
+            if fresh is not None and not is_unwanted(now, fresh, before):
+                notices.setdefault(fresh.fingerprint, refresh(fresh, before))
         return list(notices.values())
 
-    async def _over(self, before: Sequence[Recommendation], end: str, still: set[str], why: str) -> None:
-        """Expire those that stand, whose fingerprint ends so and is not among `still`."""
+    async def _expire(self, before: Sequence[Recommendation], end: str, still: set[str], why: str) -> None:
+        """Expire open recommendations with this fingerprint suffix that are not in `still`."""
         for old in before:
-            if old.state not in STANDING or not old.fingerprint.endswith(end) or old.fingerprint in still:
+            if old.state not in OPEN_STATES or not old.fingerprint.endswith(end) or old.fingerprint in still:
                 continue
             expired = replace(old, state=RecommendationState.EXPIRED, reason=why)
             try:
@@ -118,9 +131,9 @@ class Noticing:
                     self.ledger.save_recommendation, expired, "expired", ENGINE, old.state
                 )
             except ConflictError as error:
-                log.info("somebody was quicker", recommendation=old.id, why=str(error))
+                log.info("recommendation_changed_concurrently", recommendation=old.id, error=str(error))
 
-    def _command(self, place: drift.Place, after: Value) -> str:
+    def _command(self, place: drift.KnobKey, after: Value) -> str:
         try:
             return self.toolbox.tool(place[0]).command(place[1], place[2], after)
         except EngineError:

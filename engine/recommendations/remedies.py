@@ -1,6 +1,7 @@
-"""What helps against what: a named optimisation and a target's facts -> a draft of a change.
+"""Remedies: turn a named optimisation and the facts of a target into a draft of a change.
 
-An optimisation is named "kind.subject", as "redis.maxmemory": a kind of tool, and a knob or an action of it.
+An optimisation is named "kind.subject", such as "redis.maxmemory": a tool kind and one of its knobs or
+actions.
 """
 
 import math
@@ -8,20 +9,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from trimtab.engine.recommendations.effects import hit_ratio_after, memory_after_restart
-from trimtab.engine.recommendations.target_facts import Facts, stepped
+from trimtab.engine.recommendations.target_facts import TargetFacts, step_towards
 from trimtab.engine.types import Effect, Knob, Risk, Value
 
 HIT_RATIO = "redis_hit_ratio"
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """A change that would help, before it is known whether it is wanted now.
+class ChangeDraft:
+    """Draft of a change that would help.
 
-    certainty : 0..1, how sure it is that this change acts on the pattern's cause
+    certainty : probability, 0..1, that the change acts on the pattern's cause
     """
 
-    facts: Facts
+    facts: TargetFacts
     subject: str
     is_action: bool
     before: Value
@@ -35,26 +36,26 @@ class Draft:
     certainty: float
 
 
-Remedy = Callable[[Facts], "Draft | None"]
+Remedy = Callable[[TargetFacts], "ChangeDraft | None"]
 
 
-def draft(name: str, facts: Facts) -> Draft | None:
-    """The change that optimisation `name` means for this target; None where it does not fit it now."""
+def draft_change(name: str, facts: TargetFacts) -> ChangeDraft | None:
+    """Return the change of an optimisation for a target; None if it does not apply."""
     kind, _, subject = name.partition(".")
     if kind != facts.kind:
         return None
     if name in REMEDIES:
         return REMEDIES[name](facts)
-    if action := _called(subject, facts.actions):
-        return _run(facts, action)
-    knob = _called(subject, facts.knobs)
-    return _raise(facts, knob) if knob else None
+    if action := _match_name(subject, facts.actions):
+        return _run_action(facts, action)
+    knob = _match_name(subject, facts.knobs)
+    return _raise_knob(facts, knob) if knob else None
 
 
-def _called(subject: str, names: Iterable[str]) -> str | None:
-    """What a tool calls a subject: that, or the only name with the same last word, as `sessions_size`.
+def _match_name(subject: str, names: Iterable[str]) -> str | None:
+    """Return the tool's name of a subject: an exact match, or the only name with the same last word.
 
-    >>> _called("cache_size", ["sessions_size", "pool"]), _called("cache_size", ["a_size", "b_size"])
+    >>> _match_name("cache_size", ["sessions_size", "pool"]), _match_name("cache_size", ["a_size", "b_size"])
     ('sessions_size', None)
     """
     known = list(names)
@@ -64,88 +65,91 @@ def _called(subject: str, names: Iterable[str]) -> str | None:
     return alike[0] if len(alike) == 1 else None
 
 
-def _raise(facts: Facts, subject: str) -> Draft | None:
-    """A knob of which more is known to help, by one step."""
-    now = facts.number(subject)
+def _raise_knob(facts: TargetFacts, subject: str) -> ChangeDraft | None:
+    """Return the draft that raises a knob by one step."""
+    now = facts.knob_number(subject)
     if now is None:
         return None
     knob = facts.knobs[subject][0]
-    after = stepped(now, 2.0 * now if now > 0 else math.inf, knob)
+    after = step_towards(now, 2.0 * now if now > 0 else math.inf, knob)
     if after is None:
         return None
-    return Draft(
-        facts, subject, False, facts.value(subject), as_value(after, knob),
-        f"Raise {subject} of {facts.target} from {amount(now, knob.unit)} to {amount(after, knob.unit)}",
-        None, (f"{subject} is {amount(now, knob.unit)}, {amount(knob.high, knob.unit)} are allowed",),
+    return ChangeDraft(
+        facts, subject, False, facts.knob_value(subject), knob_value(after, knob),
+        f"Raise {subject} of {facts.target} from {format_amount(now, knob.unit)} to "
+        f"{format_amount(after, knob.unit)}",
+        None,
+        (f"{subject} is {format_amount(now, knob.unit)}, {format_amount(knob.high, knob.unit)} are allowed",),
         Risk.LOW if knob.reversible and not knob.restart_needed else Risk.MEDIUM,
-        "a restart" if knob.restart_needed else f"{amount(after - now, knob.unit)} more of it",
-        f"the pattern goes on {knob.warm_up_s:.0f} s after the change", 0.5,
+        "a restart" if knob.restart_needed else f"{format_amount(after - now, knob.unit)} more of it",
+        f"the pattern persists {knob.warm_up_s:.0f} s after the change", 0.5,
     )  # fmt: skip
 
 
-def _run(facts: Facts, subject: str) -> Draft:
-    """Something that the tool can be told to do."""
+def _run_action(facts: TargetFacts, subject: str) -> ChangeDraft:
+    """Return the draft that runs an action of the tool."""
     action = facts.actions[subject]
-    return Draft(
-        facts, subject, True, None, None, f"{subject.capitalize()} {facts.target}", _freed(facts, subject),
-        (action.help,), action.risk, "capacity is away for a moment" if action.reduces else "none known",
+    return ChangeDraft(
+        facts, subject, True, None, None, f"{subject.capitalize()} {facts.target}",
+        _freed_memory(facts, subject),
+        (action.help,), action.risk, "reduced capacity for a short time" if action.reduces else "none known",
         "the pattern is back within the hour", 0.6,
     )  # fmt: skip
 
 
-def _freed(facts: Facts, subject: str) -> Effect | None:
-    """The memory that a restart gives back, where memory is known."""
+def _freed_memory(facts: TargetFacts, subject: str) -> Effect | None:
+    """Return the effect of a restart on memory; None if the memory is unknown."""
     if subject not in {"restart", "reload"}:
         return None
     name = next((m for m in facts.metrics if m.endswith(("resident_memory_bytes", "memory_bytes"))), None)
-    now = None if name is None else facts.figure(name)
+    now = None if name is None else facts.metric(name)
     if name is None or now is None:
         return None
-    expected, low, high = memory_after_restart(now, facts.at_start.get(name))
+    expected, low, high = memory_after_restart(now, facts.metrics_after_start.get(name))
     figure = f"memory of {facts.target}"
-    return Effect(facts.series.get(name, ""), figure, "B", now, expected, low, high, more_is_better=False)
+    return Effect(facts.series_ids.get(name, ""), figure, "B", now, expected, low, high, more_is_better=False)
 
 
-def _redis_maxmemory(facts: Facts) -> Draft | None:
-    """More room for a cache that evicts what is asked for again."""
-    limit = facts.number("maxmemory")
-    policy = facts.value("maxmemory-policy")
+def _redis_maxmemory(facts: TargetFacts) -> ChangeDraft | None:
+    """Return the draft that raises maxmemory of a Redis cache that evicts keys in use."""
+    limit = facts.knob_number("maxmemory")
+    policy = facts.knob_value("maxmemory-policy")
     if limit is None or limit <= 0 or policy == "noeviction":
         return None
     knob = facts.knobs["maxmemory"][0]
-    after = stepped(limit, 2.0 * limit, knob)
+    after = step_towards(limit, 2.0 * limit, knob)
     if after is None:
         return None
-    hits, used = facts.figure(HIT_RATIO), facts.figure("redis_memory_used_bytes")
+    hits, used = facts.metric(HIT_RATIO), facts.metric("redis_memory_used_bytes")
     effect = None
     if hits is not None:
         expected, low, high = hit_ratio_after(hits, after / limit)
         figure = f"hit ratio of {facts.target}"
-        effect = Effect(facts.series.get(HIT_RATIO, ""), figure, "ratio", hits, expected, low, high)
-    evidence = [f"maxmemory is {amount(limit, 'B')}, the policy {policy}"]
+        effect = Effect(facts.series_ids.get(HIT_RATIO, ""), figure, "ratio", hits, expected, low, high)
+    evidence = [f"maxmemory is {format_amount(limit, 'B')}, the policy {policy}"]
     if used is not None:
-        evidence.append(f"{amount(used, 'B')} of it are used ({used / limit:.0%})")
-    return Draft(
-        facts, "maxmemory", False, facts.value("maxmemory"), int(after),
-        f"Raise maxmemory of {facts.target} from {amount(limit, 'B')} to {amount(after, 'B')}",
-        effect, tuple(evidence), Risk.LOW, f"{amount(after - limit, 'B')} of memory",
+        evidence.append(f"{format_amount(used, 'B')} of it are used ({used / limit:.0%})")
+    return ChangeDraft(
+        facts, "maxmemory", False, facts.knob_value("maxmemory"), int(after),
+        f"Raise maxmemory of {facts.target} from {format_amount(limit, 'B')} to {format_amount(after, 'B')}",
+        effect, tuple(evidence), Risk.LOW, f"{format_amount(after - limit, 'B')} of memory",
         "the hit ratio stays below the lower end of what is expected", 0.9,
     )  # fmt: skip
 
 
 REMEDIES: dict[str, Remedy] = {"redis.maxmemory": _redis_maxmemory}
-"""Optimisations of which more is known than the knob itself says."""
+"""Optimisations with specific rules; all others raise a knob or run an action."""
 
 
-def as_value(number: float, knob: Knob) -> Value:
-    """A number as the knob takes it."""
+def knob_value(number: float, knob: Knob) -> Value:
+    """Return a number in the knob's type."""
     return int(number) if knob.type == "int" else number
 
 
-def amount(number: float | None, unit: str) -> str:
-    """A number with its unit, as people write it.
+def format_amount(number: float | None, unit: str) -> str:
+    """Format a number with its unit.
 
-    >>> amount(134217728, "B"), amount(0.25, "ratio"), amount(None, "s")
+    >>> format_amount(134217728, "B"), format_amount(0.25, "ratio"), format_amount(None, "s")
     ('128 MiB', '25 %', 'unknown')
     """
     if number is None:

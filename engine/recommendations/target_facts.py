@@ -1,4 +1,4 @@
-"""What is known of a target when advice is given."""
+"""Facts about a target: its metrics, knobs, actions and modes."""
 
 import math
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ from trimtab.engine.types import Knob, KnobReading, Mode, ToolAction, Value
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """One target of one tool, as it was read last.
+class TargetFacts:
+    """The newest reading of one target.
 
-    kind     : of the tool, as in the catalogue of tools
-    metrics  : figures by name, in base units; what is not known is not there
-    knobs    : by name; reading None = it could not be read
-    modes    : by subject; "*" = all others
-    labels   : by which series of the target are known, as {"instance": "10.0.0.7:9121"}
-    series   : metric name -> id of the series of ours that shows it
-    at_start : figures as they were soon after an earlier start of it
+    kind                : tool kind, as in the tool catalogue
+    metrics             : values by name, in base units; unknown ones are absent
+    knobs               : by name; reading None = unreadable
+    modes               : by subject; "*" = all others
+    labels              : labels of the target's series, such as {"instance": "10.0.0.7:9121"}
+    series_ids          : metric name -> id of the watched series
+    metrics_after_start : metrics shortly after an earlier start of the target
     """
 
     tool: str
@@ -28,36 +28,36 @@ class Facts:
     actions: Mapping[str, ToolAction] = field(default_factory=dict)
     modes: Mapping[str, Mode] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    series: Mapping[str, str] = field(default_factory=dict)
-    at_start: Mapping[str, float] = field(default_factory=dict)
+    series_ids: Mapping[str, str] = field(default_factory=dict)
+    metrics_after_start: Mapping[str, float] = field(default_factory=dict)
     writable: bool = True
-    """False = the tool is export only: what is recommended is for people to do."""
+    """False = the tool is export-only: operators carry out its recommendations."""
 
-    def mode(self, subject: str) -> Mode:
-        """How far the engine may go with a knob or an action of it."""
+    def mode_of(self, subject: str) -> Mode:
+        """Return the mode of a knob or action."""
         return self.modes.get(subject, self.modes.get("*", Mode.RECOMMEND))
 
-    def figure(self, name: str) -> float | None:
-        """A metric; None = not known."""
+    def metric(self, name: str) -> float | None:
+        """Return a metric; None = unknown."""
         value = self.metrics.get(name)
         return None if value is None or not math.isfinite(value) else value
 
-    def number(self, knob: str) -> float | None:
-        """A knob's value as a number; None where it is not one, or not known."""
-        value = self.value(knob)
+    def knob_number(self, knob: str) -> float | None:
+        """Return a knob's value as a number; None = not a number, or unknown."""
+        value = self.knob_value(knob)
         return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
-    def value(self, knob: str) -> Value:
-        """A knob's value; None = not set, or not known."""
+    def knob_value(self, knob: str) -> Value:
+        """Return a knob's value; None = not set, or unknown."""
         reading = self.knobs[knob][1] if knob in self.knobs else None
         return None if reading is None else reading.value
 
 
-def stepped(value: float, wanted: float, knob: Knob) -> float | None:
-    """The nearest value to `wanted` that one step and the bounds allow; None where there is none.
+def step_towards(value: float, wanted: float, knob: Knob) -> float | None:
+    """Return the value nearest to `wanted` within one step and the bounds; None = no such value.
 
     >>> from trimtab.engine.types import KnobType
-    >>> stepped(100.0, 400.0, Knob("size", KnobType.INT, low=1, high=1000))
+    >>> step_towards(100.0, 400.0, Knob("size", KnobType.INT, low=1, high=1000))
     125.0
     """
     if knob.low is None or knob.high is None:

@@ -1,23 +1,23 @@
-"""Which targets a pattern is about: by the names and labels that its entity shares with them."""
+"""Target matching: finds the targets of a pattern by the names and labels of its entity."""
 
 import re
 from collections.abc import Sequence
 
-from trimtab.engine.recommendations.target_facts import Facts
+from trimtab.engine.recommendations.target_facts import TargetFacts
 from trimtab.engine.types import PatternMatch
 
 _WORDS = re.compile(r"[\w.:-]+")
 
 
-def facts_for(match: PatternMatch, remedy: str, facts: Sequence[Facts]) -> list[Facts]:
-    """Targets of the remedy's kind that are what the pattern was seen on.
+def matching_targets(match: PatternMatch, remedy: str, facts: Sequence[TargetFacts]) -> list[TargetFacts]:
+    """Return the targets of the remedy's kind that the pattern is about.
 
-    A target is meant where the entity names it or a label value of its, or where a series of its shows the
-    pattern; a lone target of that kind is meant where the entity names the kind or the tool.
+    A target matches if the entity contains its name or one of its label values, or if one of its series shows
+    the pattern. The only target of a kind also matches if the entity contains the kind or the tool.
 
-    >>> cache = Facts("redis", "redis", "cache-1", labels={"instance": "10.0.0.7:9121"})
-    >>> seen = PatternMatch("cache_thrash", "redis/10.0.0.7:9121", 0.9, 0, ())
-    >>> [f.target for f in facts_for(seen, "redis.maxmemory", [cache])]
+    >>> cache = TargetFacts("redis", "redis", "cache-1", labels={"instance": "10.0.0.7:9121"})
+    >>> match = PatternMatch("cache_thrash", "redis/10.0.0.7:9121", 0.9, 0, ())
+    >>> [f.target for f in matching_targets(match, "redis.maxmemory", [cache])]
     ['cache-1']
     """
     kind = remedy.partition(".")[0]
@@ -26,7 +26,7 @@ def facts_for(match: PatternMatch, remedy: str, facts: Sequence[Facts]) -> list[
     named = [f for f in candidates if words & {f.target, *f.labels.values()}]
     if named:
         return named
-    shown = [f for f in candidates if set(f.series.values()) & set(match.series_ids)]
+    shown = [f for f in candidates if set(f.series_ids.values()) & set(match.series_ids)]
     if shown:
         return shown
     alone = len(candidates) == 1 and any(kind in word or candidates[0].tool in word for word in words)

@@ -12,7 +12,7 @@ from trimtab.engine.actions.decisions import Decisions
 from trimtab.engine.actions.executor import Deadlines, Executor
 from trimtab.engine.actions.guard.guard_service import GuardService
 from trimtab.engine.actions.guard.observation import TargetObserver
-from trimtab.engine.actions.guard.situation_builder import SituationBuilder as GuardMemory
+from trimtab.engine.actions.guard.situation_builder import SituationBuilder
 from trimtab.engine.actions.guarded_series import GuardedSeries
 from trimtab.engine.actions.journal import ENGINE, Journal
 from trimtab.engine.actions.launcher import ActionLauncher
@@ -208,7 +208,7 @@ async def build_action_components(
     tools = await ToolRegistry(settings.tools, state_store, clock).open()
     ledger = ActionLedger(fenced, data_dir / ANCHOR_FILE)
     incidents = ObservedIncidentStore(fenced, incident_service.pending_changes.append)
-    situation_builder = GuardMemory(limits)
+    situation_builder = SituationBuilder(limits)
     observer = TargetObserver(tools, live, context.score_log, incidents, clock, limits)
     guard_service = GuardService(situation_builder, ledger, clock, time.monotonic_ns, observer)
     journal = ChangeRecordingJournal(ledger, clock, incidents)

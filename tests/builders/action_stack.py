@@ -1,4 +1,4 @@
-"""The acting part as a test needs it: a real ledger in a folder, a fake tool, a clock that stands."""
+"""Action stack for tests: a real ledger in a folder, a fake tool, a fake guard and a fake clock."""
 
 import asyncio
 import itertools
@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from tests.builders.actions import recommendation_of
+from tests.builders.actions import make_recommendation
 from tests.builders.series import SECOND
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.fake_tools import FakeTool, FakeToolbox
 from tests.fakes.ports import FakeClock, FakeScoreLog
-from trimtab.engine.actions.decision_contracts import Guarded
-from trimtab.engine.actions.decisions import ActingDesk
+from trimtab.engine.actions.decision_contracts import GuardrailMetric
+from trimtab.engine.actions.decisions import Decisions
 from trimtab.engine.actions.executor import Deadlines, Executor
 from trimtab.engine.actions.journal import Journal
-from trimtab.engine.actions.launcher import Starter
-from trimtab.engine.actions.scheduler import Conductor
-from trimtab.engine.actions.undo import Undoing
+from trimtab.engine.actions.launcher import ActionLauncher
+from trimtab.engine.actions.scheduler import ActionScheduler
+from trimtab.engine.actions.undo import Undo
 from trimtab.engine.ports import Ledger
 from trimtab.engine.store import open_store
 from trimtab.engine.store.action_ledger import ActionLedger
@@ -34,8 +34,8 @@ RAISE = {"tool": "fake", "target": "fake", "subject": "size", "effect": EFFECT, 
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """A decision of the guard."""
+class FakeDecision:
+    """A guard decision."""
 
     verdict: str = "allow"
     guard: str = ""
@@ -44,37 +44,47 @@ class Word:
 
 
 @dataclass
-class Guard:
-    """Says what a test tells it to, and remembers what it was asked."""
+class FakeGuard:
+    """Fake guard that returns `decision` and records the requests."""
 
-    says: Word = field(default_factory=Word)
-    by_mode: bool = True
-    asked: list[tuple[Recommendation | Action, bool]] = field(default_factory=list)
+    decision: FakeDecision = field(default_factory=FakeDecision)
+    needs_auto_mode: bool = True
+    requests: list[tuple[Recommendation | Action, bool]] = field(default_factory=list)
 
-    async def __call__(self, proposal: Recommendation | Action, person: bool) -> Word:
-        self.asked.append((proposal, person))
-        if self.says.verdict == "allow" and self.by_mode and not person and proposal.mode != "auto":
-            return Word("approve", "mode", "a person has to agree")
-        return self.says
+    async def __call__(self, proposal: Recommendation | Action, person: bool) -> FakeDecision:
+        self.requests.append((proposal, person))
+        if (
+            self.decision.verdict == "allow"
+            and self.needs_auto_mode
+            and not person
+            and proposal.mode != "auto"
+        ):
+            return FakeDecision("approve", "mode", "an operator must approve")
+        return self.decision
 
 
-class Room:
-    """Everything wired, as the engine does it."""
+class ActionStack:
+    """Journal, executor, launcher, scheduler and decisions, wired as in the engine."""
 
     def __init__(
-        self, ledger: Ledger, clock: Any, tool: Any, guarded: Sequence[Guarded] = (), **more: Any
+        self,
+        ledger: Ledger,
+        clock: Any,
+        tool: Any,
+        guardrail_metrics: Sequence[GuardrailMetric] = (),
+        **more: Any,
     ) -> None:
         numbers = itertools.count(more.get("first", 1))
         self.ledger, self.clock, self.tool = ledger, clock, tool
-        self.guard = Guard()
+        self.guard = FakeGuard()
         self.toolbox = FakeToolbox(tool)
         self.scores = FakeScoreLog()
-        self.told: list[str] = []
+        self.notifications: list[str] = []
         boundary = more.get("boundary", lambda _: None)
         journal = Journal(ledger, clock)
         deadlines = more.get("deadlines", Deadlines(send_s=0.2, read_s=0.2, settle_s=0))
         self.executor = Executor(journal, self.toolbox, clock, deadlines, boundary)
-        self.starter = Starter(
+        self.launcher = ActionLauncher(
             journal,
             self.executor,
             self.toolbox,
@@ -82,20 +92,23 @@ class Room:
             lambda: ulid(next(numbers)),
             more.get("time_scale", 1.0),
         )
-        undoing = Undoing(journal, self.starter.new_id)
-        self.desk = ActingDesk(self.starter, undoing)
-        self.conductor = Conductor(
-            self.starter, undoing, self.scores, lambda _: guarded, lambda _, words: self.told.append(words),
+        undo = Undo(journal, self.launcher.new_id)
+        self.decisions = Decisions(self.launcher, undo)
+        self.scheduler = ActionScheduler(
+            self.launcher, undo, self.scores, lambda _: guardrail_metrics,
+            lambda _, text: self.notifications.append(text),
             more.get("times"),
         )  # fmt: skip
 
     async def step(self) -> None:
-        """One step, and all that it set going."""
-        await self.conductor.step(self.clock.now())
-        await self.conductor.settled()
+        """Run one scheduler step and wait for its tasks."""
+        await self.scheduler.step(self.clock.now())
+        await self.scheduler.wait_until_idle()
 
-    async def live(self, seconds: float, level: float = 0.5, every: float = 15.0, noise: float = 0.0) -> None:
-        """So much time passes, a sample and a step each `every` seconds; NaN = no samples."""
+    async def run_for(
+        self, seconds: float, level: float = 0.5, every: float = 15.0, noise: float = 0.0
+    ) -> None:
+        """Advance the clock, with a sample and a step every `every` seconds; level NaN = no samples."""
         for _ in range(round(seconds / every)):
             self.clock.tick(every)
             if not np.isnan(level):
@@ -103,15 +116,15 @@ class Room:
                 self.scores.rows.setdefault(SERIES, []).append(row)
             await self.step()
 
-    def past(self, level: float = 0.5, seconds: float = 600.0) -> None:
-        """Samples from before, one each 15 s."""
+    def add_history(self, level: float = 0.5, seconds: float = 600.0) -> None:
+        """Add samples every 15 s up to now."""
         now = self.clock.now()
         times = range(now - round(seconds * SECOND), now, 15 * SECOND)
         self.scores.rows[SERIES] = [(time, level, 0.0, 0.5, 0.4, 0.6) for time in times]
 
 
-def fake_redis(**more: Any) -> FakeTool:
-    """A tool `fake` with a knob `size` of 100 that somebody set, and an action `flush`."""
+def make_fake_tool(**more: Any) -> FakeTool:
+    """Return the tool `fake` with a knob `size` explicitly set to 100, and an action `flush`."""
     tool = FakeTool(**more)
     tool.explicitly_set.add(("fake", "size"))
     return tool
@@ -119,7 +132,7 @@ def fake_redis(**more: Any) -> FakeTool:
 
 @contextmanager
 def open_ledger(folder: Path) -> Iterator[Any]:
-    """A ledger in that folder; its `clock` is a fake one."""
+    """Open a ledger in a folder; its `clock` is a fake one."""
     clock = FakeClock()
     store = open_store(folder, clock.now)
     ledger: Any = ActionLedger(store.fenced, folder / ANCHOR_FILE)
@@ -128,20 +141,20 @@ def open_ledger(folder: Path) -> Iterator[Any]:
     store.close()
 
 
-def recommended(room: Room, number: int = 500, **changed: Any) -> Recommendation:
-    """An automatic change of `size` that stands in the ledger."""
-    made = recommendation_of(ulid(number), **{**RAISE, **changed})
-    room.ledger.save_recommendation(made, "recommended", "trimtab")
+def save_recommendation(stack: ActionStack, number: int = 500, **changed: Any) -> Recommendation:
+    """Store an automatic recommendation to change `size`."""
+    made = make_recommendation(ulid(number), **{**RAISE, **changed})
+    stack.ledger.save_recommendation(made, "recommended", "trimtab")
     return made
 
 
-def only_action(room: Room) -> Action:
-    """The one that is not an undoing."""
-    (action,) = [action for action in room.ledger.actions() if action.undoes is None]
+def only_action(stack: ActionStack) -> Action:
+    """Return the only action that is not an undo."""
+    (action,) = [action for action in stack.ledger.actions() if action.undoes is None]
     return action
 
 
-async def until(true: Callable[[], object]) -> None:
-    """Let threads and tasks run until it is."""
-    while not true():  # noqa: ASYNC110 - what it waits for tells nobody
+async def wait_until(condition: Callable[[], object]) -> None:
+    """Let threads and tasks run until the condition is true."""
+    while not condition():  # noqa: ASYNC110 - the condition has no event
         await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""Recommendations and actions as tests need them."""
+"""Recommendations and actions for tests."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,8 +9,8 @@ from trimtab.engine.types import Action, ActionState, Effect, Mode, Recommendati
 EFFECT = Effect("s1", "hit ratio of cache-1", "", 0.4, 0.9, 0.8, 0.95)
 
 
-def recommendation_of(recommendation_id: str, **changed: Any) -> Recommendation:
-    """Raise the memory of cache-1 from 100 to 125, on approval."""
+def make_recommendation(recommendation_id: str, **changed: Any) -> Recommendation:
+    """Return a recommendation to raise maxmemory of cache-1 from 100 to 125, mode approve."""
     recommendation = Recommendation(
         id=recommendation_id, created=START, expires=START + 3600 * SECOND, tool="redis", target="cache-1",
         subject="maxmemory", is_action=False, before=100, after=125, title="Give cache-1 more memory",
@@ -20,8 +20,8 @@ def recommendation_of(recommendation_id: str, **changed: Any) -> Recommendation:
     return replace(recommendation, **changed)
 
 
-def action_of(action_id: str, **changed: Any) -> Action:
-    """The change of `recommendation_of`, proposed."""
+def make_action(action_id: str, **changed: Any) -> Action:
+    """Return the proposed action of `make_recommendation`."""
     action = Action(
         id=action_id, key=f"key-{action_id}", recommendation_id=None, tool="redis", target="cache-1",
         subject="maxmemory", is_action=False, before=100, after=125, set_before=True,

@@ -1,4 +1,4 @@
-"""A service that is scaled, replayed: replicas start slowly, stop at once, and serve so much only."""
+"""Replay of a scaled service: replicas start slowly, stop at once and have a limited capacity."""
 
 import math
 from collections import deque
@@ -10,21 +10,21 @@ import numpy as np
 from trimtab.engine.capacity.policy import Sizing
 
 TICK_S = 15.0
-SEEN_AFTER, SEEN_OVER = 2, 4
-"""Ticks until a figure is seen, and over which it is averaged."""
+METRIC_LAG_TICKS, METRIC_WINDOW_TICKS = 2, 4
+"""Delay and averaging window of the metric, ticks."""
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """What a policy came to."""
+class ReplayResult:
+    """Cost and unserved load of a policy."""
 
     replica_minutes: float
     unserved: float
-    """Share of the load."""
+    """Share of the load, 0..1."""
 
 
-def bursts(seed: int, days: int) -> np.ndarray:
-    """A load by tick: a daily course, slow noise, and a burst of twelve minutes every two hours or so."""
+def bursty_load(seed: int, days: int) -> np.ndarray:
+    """Return a load by tick: daily season, slow noise and a 12-minute burst about every two hours."""
     rng = np.random.default_rng(seed)
     day = round(86_400 / TICK_S)
     t = np.arange(days * day)
@@ -36,16 +36,16 @@ def bursts(seed: int, days: int) -> np.ndarray:
     return load
 
 
-def replay(load: np.ndarray, sizing: Sizing, policy: Any) -> Replayed:
-    """Let the policy scale this load, which it sees late and averaged."""
+def replay(load: np.ndarray, sizing: Sizing, policy: Any) -> ReplayResult:
+    """Replay the load with a policy that sees it delayed and averaged."""
     ready, starting = math.ceil(load[0] / sizing.capacity / sizing.target_utilisation), deque()
     paid = missing = 0.0
     for t, demand in enumerate(load):
         while starting and starting[0] <= t:
             starting.popleft()
             ready += 1
-        last = max(0, t - SEEN_AFTER)
-        seen = load[max(0, last - SEEN_OVER + 1) : last + 1].mean()
+        last = max(0, t - METRIC_LAG_TICKS)
+        seen = load[max(0, last - METRIC_WINDOW_TICKS + 1) : last + 1].mean()
         total = ready + len(starting)
         wanted = policy.want(t, float(seen), ready, total)
         starting.extend([t + round(sizing.startup_s / TICK_S)] * max(0, wanted - total))
@@ -56,4 +56,4 @@ def replay(load: np.ndarray, sizing: Sizing, policy: Any) -> Replayed:
                 ready -= 1
         paid += ready + len(starting)
         missing += max(0.0, demand - ready * sizing.capacity)
-    return Replayed(paid * TICK_S / 60.0, missing / float(load.sum()))
+    return ReplayResult(paid * TICK_S / 60.0, missing / float(load.sum()))

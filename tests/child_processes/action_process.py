@@ -17,13 +17,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tests.builders.action_stack import Room
-from tests.builders.actions import recommendation_of
+from tests.builders.action_stack import ActionStack
+from tests.builders.actions import make_recommendation
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.fake_tools import SIZE_KNOB, FakeTool
 from trimtab.engine.actions.executor import Deadlines
-from trimtab.engine.actions.scheduler import Times
-from trimtab.engine.audit.audit_export import verify
+from trimtab.engine.actions.scheduler import SchedulerTimes
+from trimtab.engine.audit.audit_export import verify_audit
 from trimtab.engine.clock import SystemClock
 from trimtab.engine.errors import StoreError, ToolError
 from trimtab.engine.store import open_store
@@ -31,11 +31,13 @@ from trimtab.engine.store.action_ledger import ActionLedger
 from trimtab.engine.store.audit_anchor import ANCHOR_FILE
 from trimtab.engine.types import ActionState, KnobReading, Lasts, Mode, Value
 
-QUICK = Times(plan_s=60.0, undo_s=60.0, by_hand_s=0.0, watch_s=0.01, lag_s=0.0, warm_up_s=0.0, recover_s=60.0)
+QUICK = SchedulerTimes(
+    plan_s=60.0, undo_s=60.0, by_hand_s=0.0, watch_s=0.01, lag_s=0.0, warm_up_s=0.0, recover_s=60.0
+)
 ROUNDS = 2
 
 
-class OutsideTool(FakeTool):
+class ExternalTool(FakeTool):
     """A system of its own: each effect is a durable line in its file, whatever becomes of who asked for it.
 
     boundary : called before and after each effect
@@ -46,13 +48,13 @@ class OutsideTool(FakeTool):
         self.path = path
         self.boundary = boundary
 
-    def lines(self) -> list[list[Any]]:
+    def recorded_effects(self) -> list[list[Any]]:
         """[knob or action, before or key, after]"""
-        return effects(self.path)
+        return read_effects(self.path)
 
     def value(self) -> Value:
         """Of its knob `size`, now."""
-        return next((after for what, _, after in reversed(self.lines()) if what == "size"), 0)
+        return next((after for what, _, after in reversed(self.recorded_effects()) if what == "size"), 0)
 
     async def read(self, target: str, knob: str) -> KnobReading:  # noqa: ARG002 - it has one
         return KnobReading(self.value(), True, Lasts.IN_A_FILE)
@@ -78,17 +80,17 @@ class OutsideTool(FakeTool):
         self.boundary("tool.done")
 
 
-def effects(path: Path) -> list[list[Any]]:
+def read_effects(path: Path) -> list[list[Any]]:
     """What an outside tool was made to do."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def live(folder: Path, life: int, kill_at: tuple[str, int] | None, told: Connection) -> None:
+def run_engine(folder: Path, run_number: int, kill_at: tuple[str, int] | None, reports: Connection) -> None:
     """One life of an engine, ended by SIGKILL at the n-th boundary of a name; None = when all is done."""
-    asyncio.run(_live(folder, life, kill_at, told))
+    asyncio.run(_run_engine(folder, run_number, kill_at, reports))
 
 
-async def _live(folder: Path, life: int, kill_at: tuple[str, int] | None, told: Connection) -> None:
+async def _run_engine(folder: Path, life: int, kill_at: tuple[str, int] | None, told: Connection) -> None:
     passed: Counter[str] = Counter()
 
     def boundary(name: str) -> None:
@@ -99,97 +101,103 @@ async def _live(folder: Path, life: int, kill_at: tuple[str, int] | None, told: 
 
     store = open_store(folder / "data", time.time_ns)
     ledger = ActionLedger(store.fenced, folder / "data" / ANCHOR_FILE, boundary)
-    tool = OutsideTool(folder / "effects", boundary)
-    room = Room(
+    tool = ExternalTool(folder / "effects", boundary)
+    stack = ActionStack(
         ledger, SystemClock(), tool, boundary=boundary, first=life * 1000, times=QUICK,
         deadlines=Deadlines(settle_s=0),
     )  # fmt: skip
-    await room.conductor.start()
+    await stack.scheduler.start()
     for number in range(ROUNDS if kill_at is not None else 0):
-        await room.step()
-        await _work(room, tool, f"{life}-{number}", life * 1000 + number, told)
+        await stack.step()
+        await _work(stack, tool, f"{life}-{number}", life * 1000 + number, told)
     for _ in range(50 if kill_at is None else 0):
-        await room.step()
+        await stack.step()
     store.close()
     told.send(("ended", "", ""))
 
 
-async def _work(room: Room, tool: OutsideTool, name: str, number: int, told: Connection) -> None:
+async def _work(stack: ActionStack, tool: ExternalTool, name: str, number: int, told: Connection) -> None:
     """A change by hand, taken back; one by itself; a one-click action. Each that returned is told."""
-    change = await room.desk.set_knob("outside", "hand", "size", tool.value(), number, "ann", f"set-{name}")
+    change = await stack.decisions.set_knob(
+        "outside", "hand", "size", tool.value(), number, "ann", f"set-{name}"
+    )
     told.send(("done", change.id, str(change.state)))
-    undo = await room.desk.roll_back(change.id, "bob", f"undo-{name}")
+    undo = await stack.decisions.roll_back(change.id, "bob", f"undo-{name}")
     told.send(("done", undo.id, str(undo.state)))
-    done = await room.desk.run("outside", "cache", "flush", "ann", f"run-{name}")
+    done = await stack.decisions.run("outside", "cache", "flush", "ann", f"run-{name}")
     told.send(("done", done.id, str(done.state)))
-    made = recommendation_of(
+    made = make_recommendation(
         ulid(number), tool="outside", target="outside", subject="size", before=tool.value(),
-        after=number + 500, mode=Mode.AUTO, created=room.clock.now(), expires=room.clock.now() + 10**16,
+        after=number + 500, mode=Mode.AUTO, created=stack.clock.now(), expires=stack.clock.now() + 10**16,
     )  # fmt: skip
-    room.ledger.save_recommendation(made, "recommended", "trimtab")
+    stack.ledger.save_recommendation(made, "recommended", "trimtab")
     told.send(("recommended", made.id, ""))
-    await room.step()
+    await stack.step()
 
 
-def _room(folder: Path) -> tuple[Any, ActionLedger, Room]:
+def _open_stack(folder: Path) -> tuple[Any, ActionLedger, ActionStack]:
     store = open_store(folder / "data", time.time_ns)
     ledger = ActionLedger(store.fenced, folder / "data" / ANCHOR_FILE)
-    return store, ledger, Room(ledger, SystemClock(), FakeTool(), deadlines=Deadlines(settle_s=0))
+    return store, ledger, ActionStack(ledger, SystemClock(), FakeTool(), deadlines=Deadlines(settle_s=0))
 
 
-def _whole(ledger: ActionLedger, room: Room) -> None:
+def _check_audit(ledger: ActionLedger, stack: ActionStack) -> None:
     """Each effect stands in the audit as executing, and the audit is whole."""
     audited = [row for row in ledger.audit_rows(limit=10**6) if row.what == "executing"]
-    assert {row.details["after"] for row in audited} >= {after for _, _, after in room.tool.effects}
-    assert verify(ledger) == []
+    assert {row.details["after"] for row in audited} >= {after for _, _, after in stack.tool.effects}
+    assert verify_audit(ledger) == []
 
 
-async def fill(folder: Path) -> None:
+async def act_until_disk_full(folder: Path) -> None:
     """Act until the disk is full; then free space and go on."""
-    store, ledger, room = _room(folder)
+    store, ledger, stack = _open_stack(folder)
     for number in range(100_000):
-        value = room.tool.values["fake", "size"]
+        value = stack.tool.values["fake", "size"]
         try:
-            await room.desk.set_knob("fake", "fake", "size", value, number + 1000, "ann" * 300, f"{number}")
+            await stack.decisions.set_knob(
+                "fake", "fake", "size", value, number + 1000, "ann" * 300, f"{number}"
+            )
         except StoreError as error:
             print(f"acting: {error}", flush=True)
             break
     else:
         raise AssertionError("the disk never got full")
-    _whole(ledger, room)
+    _check_audit(ledger, stack)
     (folder / "ballast").unlink()
-    await room.step()
-    _whole(ledger, room)
+    await stack.step()
+    _check_audit(ledger, stack)
     assert {action.state for action in ledger.actions(unfinished=True)} <= {ActionState.VERIFYING}
-    value = room.tool.values["fake", "size"]
+    value = stack.tool.values["fake", "size"]
     assert (
-        await room.desk.set_knob("fake", "fake", "size", value, 1, "ann", "k")
+        await stack.decisions.set_knob("fake", "fake", "size", value, 1, "ann", "k")
     ).state is ActionState.VERIFYING
-    _whole(ledger, room)
-    print(f"actions: {len(room.tool.effects)}", flush=True)
+    _check_audit(ledger, stack)
+    print(f"actions: {len(stack.tool.effects)}", flush=True)
     store.close()
 
 
-async def refuse(folder: Path) -> None:
+async def act_on_read_only_disk(folder: Path) -> None:
     """Act where the disk becomes read-only, and can be written again later."""
-    store, ledger, room = _room(folder)
+    store, ledger, stack = _open_stack(folder)
     assert store.let_go is not None
     store.let_go()  # its lock file is open to be written
     for state in ("rw", "ro", "rw"):
         store.database.close()
         await asyncio.to_thread(_remount, folder, state)
-        before = len(room.tool.effects)
-        change = room.desk.set_knob("fake", "fake", "size", 100 + before, 101 + before, "ann", f"{before}")
-        for work in (change, room.desk.pause("ann", ""), room.desk.resume("ann", "")):
+        before = len(stack.tool.effects)
+        change = stack.decisions.set_knob(
+            "fake", "fake", "size", 100 + before, 101 + before, "ann", f"{before}"
+        )
+        for work in (change, stack.decisions.pause("ann", ""), stack.decisions.resume("ann", "")):
             try:
                 await work
                 assert state == "rw"
             except StoreError as error:
                 assert state == "ro"
                 print(f"acting: {error}", flush=True)
-        assert len(room.tool.effects) == before + (state == "rw")
-    _whole(ledger, room)
-    print(f"actions: {len(room.tool.effects)}", flush=True)
+        assert len(stack.tool.effects) == before + (state == "rw")
+    _check_audit(ledger, stack)
+    print(f"actions: {len(stack.tool.effects)}", flush=True)
 
 
 def _remount(folder: Path, state: str) -> None:
@@ -197,4 +205,6 @@ def _remount(folder: Path, state: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run({"fill": fill, "refuse": refuse}[sys.argv[1]](Path(sys.argv[2])))
+    asyncio.run(
+        {"fill": act_until_disk_full, "refuse": act_on_read_only_disk}[sys.argv[1]](Path(sys.argv[2]))
+    )

@@ -8,9 +8,9 @@ import signal
 
 import pytest
 
-from tests.child_processes.action_process import effects, live
-from trimtab.engine.actions.journal import locked
-from trimtab.engine.audit.audit_export import verify
+from tests.child_processes.action_process import read_effects, run_engine
+from trimtab.engine.actions.journal import lock_reason
+from trimtab.engine.audit.audit_export import verify_audit
 from trimtab.engine.store import open_store
 from trimtab.engine.store.action_ledger import ActionLedger
 from trimtab.engine.store.audit_anchor import ANCHOR_FILE
@@ -37,7 +37,7 @@ def forks():
 def lived(forks, folder, life, kill_at):
     """What a life told; it ended by the kill, or by itself."""
     here, there = forks.Pipe(duplex=False)
-    child = forks.Process(target=live, args=(folder, life, kill_at, there))
+    child = forks.Process(target=run_engine, args=(folder, life, kill_at, there))
     child.start()
     there.close()
     told = []
@@ -68,7 +68,7 @@ def killed_often(forks, folder, kills, seed):
     assert set(killed_at) == set(BOUNDARIES), killed_at
     store = open_store(folder / "data", lambda: 0)
     ledger = ActionLedger(store.fenced, folder / "data" / ANCHOR_FILE)
-    check(ledger, effects(folder / "effects"), acknowledged, recommended)
+    check(ledger, read_effects(folder / "effects"), acknowledged, recommended)
     store.close()
     return killed_at
 
@@ -99,9 +99,9 @@ def check(ledger, done, acknowledged, recommended):
     assert recommended <= set(stored)
     if set(stored.values()) != {RecommendationState.CLOSED}:
         # An undoing that was killed before it was sent has failed: that locks, nothing starts by itself.
-        assert locked(ledger.actions(target="outside", limit=10**6)) is not None
+        assert lock_reason(ledger.actions(target="outside", limit=10**6)) is not None
         assert set(stored.values()) <= {RecommendationState.CLOSED, RecommendationState.PENDING}
-    assert verify(ledger) == []
+    assert verify_audit(ledger) == []
 
 
 def test_forty_kills(forks, tmp_path):

@@ -5,20 +5,26 @@ from collections import Counter
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from tests.builders.guard_requests import CALM
-from tests.simulations.guard_world import IN_ALL, TARGETS, World
-from trimtab.engine.actions.guard.situation import Mass
+from tests.builders.guard_requests import NO_MASS_ANOMALY
+from tests.simulations.guard_world import TARGETS, TOTAL_TARGETS, GuardSimulation
+from trimtab.engine.actions.guard.situation import MassAnomalyStatus
 from trimtab.engine.types import ActionState, Mode, Pause
 
-MASS = Mass(40, 100, 0, IN_ALL)
-ENDS = [ActionState.KEPT, ActionState.KEPT, ActionState.INCONCLUSIVE, ActionState.FAILED, ActionState.UNKNOWN]
+MASS = MassAnomalyStatus(40, 100, 0, TOTAL_TARGETS)
+FINAL_STATES = [
+    ActionState.KEPT,
+    ActionState.KEPT,
+    ActionState.INCONCLUSIVE,
+    ActionState.FAILED,
+    ActionState.UNKNOWN,
+]
 FACTORS = [0.5, 0.75, 0.76, 0.9, 0.95, 1.05, 1.1, 1.2, 1.25, 1.2501, 2.0, 1000.0, 0.77]
 SECONDS = [0.001, 1, 30, 59, 61, 181, 299, 301, 599, 601, 899, 901, 1799, 1801, 3599, 3601, 20_000, 90_000]
-JUMPS = [-100_000.0, -24.0, -1.0, -0.1, 0.1, 0.3, 1.0, 7.0, 24.0, 100_000.0]
+CLOCK_JUMPS_H = [-100_000.0, -24.0, -1.0, -0.1, 0.1, 0.3, 1.0, 7.0, 24.0, 100_000.0]
 """Hours."""
 names, factors, seconds = st.sampled_from(TARGETS), st.sampled_from(FACTORS), st.sampled_from(SECONDS)
 picks, rarely = st.integers(0, 9), st.sampled_from([False, False, False, True])
-SEEN: Counter[str] = Counter()
+OUTCOME_COUNTS: Counter[str] = Counter()
 
 
 class GuardMachine(RuleBasedStateMachine):
@@ -26,33 +32,33 @@ class GuardMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.world = World()
+        self.simulation = GuardSimulation()
 
     def teardown(self):
-        SEEN.update(self.world.count)
+        OUTCOME_COUNTS.update(self.simulation.count)
 
     def actions(self, *states):
-        return [action for action in self.world.ledger.values() if action.state in states]
+        return [action for action in self.simulation.ledger.values() if action.state in states]
 
     def pass_by(self, seconds):
-        SEEN["steps"] += 1
-        self.world.t += seconds
+        OUTCOME_COUNTS["steps"] += 1
+        self.simulation.t += seconds
 
     @initialize()
     def settle(self):
-        self.world.evaluate()
+        self.simulation.evaluate()
         self.pass_by(301)
 
     @rule(place=names | st.sampled_from(["*", "", "t9"]), factor=factors)
     def want(self, place, factor):
         """The recommender comes to something else."""
         self.pass_by(0.01)
-        self.world.wanted[place] = factor
+        self.simulation.wanted[place] = factor
 
     @rule(place=names)
     def want_no_more(self, place):
         self.pass_by(0.01)
-        self.world.wanted.pop(place, None)
+        self.simulation.wanted.pop(place, None)
 
     @rule(seconds=seconds)
     def time_passes(self, seconds):
@@ -61,27 +67,27 @@ class GuardMachine(RuleBasedStateMachine):
     @rule()
     def evaluate(self):
         self.pass_by(15)
-        self.world.evaluate()
+        self.simulation.evaluate()
 
     @rule(gap=st.sampled_from([60, 91, 120]))
     def evaluate_for_minutes(self, gap):
         """Long enough for what is wanted to stand."""
         for _ in range(4):
             self.pass_by(gap)
-            self.world.evaluate()
+            self.simulation.evaluate()
 
     @rule(together=st.booleans(), person=rarely)
     def reserve(self, together, person):
         """Decide what is pending: one after the other, or all before the first is written down."""
         self.pass_by(0.01)
         allowed = []
-        for proposal in self.world.pending:
-            if self.world.ask(proposal, person):
+        for proposal in self.simulation.pending:
+            if self.simulation.is_allowed(proposal, person):
                 allowed.append(proposal)
                 if not together:
-                    self.world.reserve(proposal, person)
+                    self.simulation.reserve(proposal, person)
         for proposal in allowed if together else ():
-            self.world.reserve(proposal, person)
+            self.simulation.reserve(proposal, person)
 
     @rule(pick=picks)
     def send(self, pick):
@@ -90,26 +96,26 @@ class GuardMachine(RuleBasedStateMachine):
         waiting = self.actions(ActionState.PROPOSED)
         if waiting:
             action = waiting[pick % len(waiting)]
-            by_id = {proposal.id: proposal for proposal in self.world.pending}
+            by_id = {proposal.id: proposal for proposal in self.simulation.pending}
             proposal = by_id.get(action.id)
             if proposal is not None:
-                self.world.send(action, proposal)
+                self.simulation.send(action, proposal)
 
     @rule(
         place=names,
         factor=st.sampled_from([0.8, 1.15, 1.25]),
         gap=st.sampled_from([65, 80]),
         person=rarely,
-        jump=st.sampled_from([0, 0, *JUMPS]),
+        jump=st.sampled_from([0, 0, *CLOCK_JUMPS_H]),
         restarts=rarely,
-        end=st.sampled_from([*ENDS, *ENDS, None, "runs on"]),
+        end=st.sampled_from([*FINAL_STATES, *FINAL_STATES, None, "runs on"]),
     )
     def stand_and_do(self, place, factor, gap, person, jump, restarts, end):
         """What usually goes well: it is wanted for long enough, written down, sent, and comes to an end."""
         if restarts:
             self.restart(1)
         self.clock_jumps(jump)
-        self.world.wanted = {place: factor}
+        self.simulation.wanted = {place: factor}
         self.evaluate_for_minutes(gap)
         self.reserve(together=False, person=person)
         for pick in range(3):
@@ -117,7 +123,7 @@ class GuardMachine(RuleBasedStateMachine):
         if end != "runs on":
             self.all_end(end, 0)
 
-    @rule(end=st.sampled_from([*ENDS, None]), gap=st.sampled_from([0, 16, 31, 61]))
+    @rule(end=st.sampled_from([*FINAL_STATES, None]), gap=st.sampled_from([0, 16, 31, 61]))
     def all_end(self, end, gap):
         """Whatever runs comes to its end; None = it is taken back."""
         for _ in self.actions(ActionState.VERIFYING):
@@ -127,49 +133,49 @@ class GuardMachine(RuleBasedStateMachine):
                 self.finish(0, end)
         self.pass_by(gap * 60)
 
-    @rule(pick=picks, state=st.sampled_from(ENDS))
+    @rule(pick=picks, state=st.sampled_from(FINAL_STATES))
     def finish(self, pick, state):
         self.pass_by(1)
         running = self.actions(ActionState.VERIFYING)
         if running:
-            self.world.finish(running[pick % len(running)], state)
+            self.simulation.finish(running[pick % len(running)], state)
 
     @rule(pick=picks)
     def roll_back(self, pick):
         self.pass_by(1)
         running = self.actions(ActionState.VERIFYING)
         if running:
-            self.world.roll_back(running[pick % len(running)])
+            self.simulation.roll_back(running[pick % len(running)])
 
-    @rule(hours=st.sampled_from(JUMPS))
+    @rule(hours=st.sampled_from(CLOCK_JUMPS_H))
     def clock_jumps(self, hours):
         self.pass_by(0.01)
-        self.world.offset += hours * 3600
+        self.simulation.offset += hours * 3600
 
     @rule(down=seconds)
     def restart(self, down):
         """The engine is killed: what it had not stored is gone, time passes."""
         self.pass_by(down)
-        self.world.start_engine()
+        self.simulation.start_engine()
 
     @rule(on=rarely)
     def pause(self, on):
         self.pass_by(0.01)
-        self.world.pause = Pause(on, "ann")
+        self.simulation.pause = Pause(on, "ann")
 
     @rule(what=st.sampled_from(["calm", "calm", "calm", "mass", "source"]))
     def fault(self, what):
         self.pass_by(0.01)
-        self.world.mass = MASS if what == "mass" else CALM
-        self.world.source_up = what != "source"
+        self.simulation.mass = MASS if what == "mass" else NO_MASS_ANOMALY
+        self.simulation.source_up = what != "source"
 
     @rule(place=names, mode=st.sampled_from([Mode.AUTO, Mode.AUTO, Mode.APPROVE, Mode.OFF]))
     def set_mode(self, place, mode):
         self.pass_by(0.01)
-        self.world.modes[place] = mode
+        self.simulation.modes[place] = mode
 
     @rule(place=names, value=st.sampled_from([77.0, 100.0, 500.0]))
     def somebody_sets(self, place, value):
         """A person or another controller changes the value."""
         self.pass_by(0.01)
-        self.world.values[place] = value
+        self.simulation.values[place] = value

@@ -9,11 +9,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tests.builders.guard_requests import CALM, GOOD, SPEED, asked
+from tests.builders.guard_requests import GOOD_INPUTS, NO_MASS_ANOMALY, SPEED, make_proposal
 from tests.builders.series import SECOND, START
 from trimtab.engine.actions.guard.guard import decide
-from trimtab.engine.actions.guard.situation import Verdict
-from trimtab.engine.actions.guard.situation_builder import Live, Memory, by_hand
+from trimtab.engine.actions.guard.situation import GuardVerdict
+from trimtab.engine.actions.guard.situation_builder import (
+    SituationBuilder,
+    TargetObservation,
+    manual_proposal,
+)
 from trimtab.engine.settings import Guardrails
 from trimtab.engine.types import Action, ActionState, KnobReading, Lasts, Mode, Pause
 
@@ -33,7 +37,7 @@ class Change:
     undo: bool
 
 
-class Service:
+class SimulatedService:
     """Its latency (1 = wanted) follows load over capacity; `kind` says what the knob does to it."""
 
     def __init__(self, kind, seed):
@@ -68,11 +72,16 @@ class Service:
         return load / self.capacity(t) * np.exp(self.rng.normal() * self.noise)
 
 
-class Run:
+class ServiceSimulation:
     """24 hours of one service."""
 
     def __init__(self, kind, seed):
-        self.service, self.memory, self.actions, self.changes = Service(kind, seed), Memory(LIMITS), {}, []
+        self.service, self.situation_builder, self.actions, self.changes = (
+            SimulatedService(kind, seed),
+            SituationBuilder(LIMITS),
+            {},
+            [],
+        )
         self.t, self.number, self.bad, self.base = 0.0, 0, 0, 1.0
 
     @property
@@ -80,16 +89,16 @@ class Run:
         return START + round(self.t * SECOND)
 
     def live(self):
-        return Live(
-            mode=Mode.AUTO, targets=("cache-1",), targets_in_all=1, knob=KNOB, inputs=GOOD, mass=CALM,
+        return TargetObservation(
+            mode=Mode.AUTO, targets=("cache-1",), total_targets=1, knob=KNOB, inputs=GOOD_INPUTS, mass=NO_MASS_ANOMALY,
             reading=KnobReading(self.service.value, True, Lasts.UNKNOWN),
         )  # fmt: skip
 
     def allowed(self, proposal, undoes=None):
-        situation = self.memory.situation(
+        situation = self.situation_builder.build(
             proposal, self.now, Pause(False), list(self.actions.values()), self.live(), undoes
         )
-        return decide(proposal, situation, LIMITS).verdict is Verdict.ALLOW
+        return decide(proposal, situation, LIMITS).verdict is GuardVerdict.ALLOW
 
     def do(self, proposal, undoes=None):
         """Change the knob and write it down."""
@@ -111,7 +120,7 @@ class Run:
         after = float(np.clip(value * (1.25 if latency > 1 else 0.75), KNOB.low, KNOB.high))
         way = "up" if latency > 1 else "down"
         return [
-            asked(
+            make_proposal(
                 id=f"R{self.number:06d}", subject="speed", before=value, after=after, fingerprint=way,
                 created=self.now, expires=self.now + 3600 * SECOND,
             )
@@ -132,33 +141,33 @@ class Run:
 
     def take_back(self, running):
         self.number, self.bad = self.number + 1, 0
-        back = by_hand(
+        back = manual_proposal(
             "redis", "cache-1", "speed", running.after, running.before, proposal_id=f"R{self.number:06d}"
         )
         if self.allowed(back, running):
             self.do(back, running)
             self.actions[running.id] = replace(running, state=ActionState.ROLLED_BACK, ended=self.now)
 
-    def go(self):
+    def run(self):
         """All changes of a day."""
         while self.t < HOURS * 3600:
-            self.memory.tick(round((self.t + 1) * SECOND))
+            self.situation_builder.advance(round((self.t + 1) * SECOND))
             latency = self.service.latency(self.t)
             self.watch(latency)
             proposals = self.recommend(latency)
-            self.memory.evaluated(proposals)
+            self.situation_builder.record_evaluation(proposals)
             if proposals and self.allowed(proposals[0]):
                 self.do(proposals[0])
             self.t += STEP_S
         return self.changes
 
 
-def turns(changes, rollbacks):
+def reversal_hours(changes, rollbacks):
     """Hours of those that went the other way than the one before; with rollbacks or without."""
     pairs = [(first, later) for first, later in itertools.pairwise(changes) if first.up != later.up]
     return [later.hour for _, later in pairs if rollbacks or not later.undo]
 
 
-def most_within(hours, window):
+def max_in_window(hours, window):
     """The largest number of them in any window."""
     return max((sum(start <= h < start + window for h in hours) for start in hours), default=0)

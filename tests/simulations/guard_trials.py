@@ -7,28 +7,28 @@ from dataclasses import replace
 
 import numpy as np
 
-from tests.builders.guard_requests import CALM, MIB, ROOM, asked
+from tests.builders.guard_requests import ENOUGH_MEMORY, MIB, NO_MASS_ANOMALY, make_proposal
 from tests.builders.series import SECOND, START
 from trimtab.engine.actions.guard.guard import decide
-from trimtab.engine.actions.guard.input_quality import Window, look
-from trimtab.engine.actions.guard.situation import Mass, Verdict
-from trimtab.engine.actions.guard.situation_builder import Live, Memory
+from trimtab.engine.actions.guard.input_quality import SampleWindow, assess_inputs
+from trimtab.engine.actions.guard.situation import GuardVerdict, MassAnomalyStatus
+from trimtab.engine.actions.guard.situation_builder import SituationBuilder, TargetObservation
 from trimtab.engine.settings import Guardrails
 from trimtab.engine.types import Knob, KnobReading, KnobType, Lasts, Mode, Pause
 
 LIMITS = Guardrails()
 INTERVAL_S = 15
-WINDOW = round(LIMITS.suspicion / INTERVAL_S)
-WARM = WINDOW
+WINDOW_TICKS = round(LIMITS.suspicion / INTERVAL_S)
+WARM_UP_TICKS = WINDOW_TICKS
 """Ticks before the first evaluation."""
-LENGTH = 120
+TRIAL_TICKS = 120
 """Ticks in which the engine may act: 30 minutes."""
 MAXMEMORY = Knob("maxmemory", KnobType.INT, "B", low=64 * MIB, high=8 * 1024 * MIB)
 WORKERS = Knob("workers", KnobType.INT, low=2, high=64)
 FAULTS = ("unit change", "all zero", "empty selector", "source down", "mass anomaly")
 
 
-class Trial:
+class GuardTrial:
     """A cache that is too small, or too large, or a service with too few or too many workers."""
 
     def __init__(self, seed, fault=None):
@@ -38,12 +38,12 @@ class Trial:
         self.value = int(self.rng.integers(200, 2000)) * MIB if self.knob is MAXMEMORY else 8
         self.usual = 10 ** self.rng.uniform(-1, 6, 3)
         self.noise = self.rng.uniform(0.02, 0.2, 3)
-        self.begins = WARM + int(self.rng.integers(0, 8))
+        self.begins = WARM_UP_TICKS + int(self.rng.integers(0, 8))
         self.x = self.figures()
 
     def figures(self):
         """(ticks, 3) values of the figures, with the fault in them; NaN = no sample."""
-        ticks = np.arange(WARM + LENGTH)[:, None]
+        ticks = np.arange(WARM_UP_TICKS + TRIAL_TICKS)[:, None]
         season = 1 + 0.2 * np.sin(2 * np.pi * ticks / 960 + self.rng.uniform(0, 6, 3))
         x = self.usual * season * np.exp(self.rng.normal(size=(len(ticks), 3)) * self.noise)
         x[self.rng.random(x.shape) < 0.01] = np.nan
@@ -59,22 +59,22 @@ class Trial:
     def mass(self):
         """How much is wrong elsewhere."""
         if self.fault != "mass anomaly":
-            return replace(CALM, anomalous=int(self.rng.integers(0, 8)))
+            return replace(NO_MASS_ANOMALY, anomalous=int(self.rng.integers(0, 8)))
         watched = int(self.rng.integers(20, 20_000))
         if self.rng.random() < 0.3:
-            return Mass(0, watched, 2, int(self.rng.integers(2, 5)))
-        return Mass(int(watched * self.rng.uniform(0.35, 1.0)), watched, 0, 3)
+            return MassAnomalyStatus(0, watched, 2, int(self.rng.integers(2, 5)))
+        return MassAnomalyStatus(int(watched * self.rng.uniform(0.35, 1.0)), watched, 0, 3)
 
     def windows(self, tick):
         """What the selector of the proposal finds at a tick."""
         if self.fault == "empty selector" and tick >= self.begins:
             return []
-        seen = self.x[tick + 1 - WINDOW : tick + 1]
+        seen = self.x[tick + 1 - WINDOW_TICKS : tick + 1]
         found = []
         for i, column in enumerate(seen.T):
             known = np.flatnonzero(~np.isnan(column))
-            age = None if not len(known) else (WINDOW - 1 - known[-1]) * float(INTERVAL_S)
-            found.append(Window(f"figure {i}", column, age))
+            age = None if not len(known) else (WINDOW_TICKS - 1 - known[-1]) * float(INTERVAL_S)
+            found.append(SampleWindow(f"figure {i}", column, age))
         return found
 
     def proposals(self):
@@ -83,7 +83,7 @@ class Trial:
         after = int(self.value * change) if self.knob is MAXMEMORY else round(self.value * change)
         way = "up" if self.grows else "down"
         return [
-            asked(
+            make_proposal(
                 id="R1", subject=self.knob.name, before=self.value, after=after, fingerprint=f"cache-1/{way}",
                 created=START, expires=START + 10**15,
             )
@@ -91,24 +91,22 @@ class Trial:
 
     def run(self):
         """Whether anything was done, and the last row that spoke."""
-        memory, mass, said = Memory(LIMITS), self.mass(), ""
-        for tick in range(WARM, WARM + LENGTH, 2):
-            memory.tick((1 + tick * INTERVAL_S) * SECOND)
+        memory, mass, said = SituationBuilder(LIMITS), self.mass(), ""
+        for tick in range(WARM_UP_TICKS, WARM_UP_TICKS + TRIAL_TICKS, 2):
+            memory.advance((1 + tick * INTERVAL_S) * SECOND)
             if tick < self.begins:
                 continue
             up = self.fault != "source down"
             proposals = self.proposals()
-            memory.evaluated(proposals)
-            live = Live(
-                mode=Mode.AUTO, targets=("cache-1",), targets_in_all=1, knob=self.knob, mass=mass,
-                reading=KnobReading(self.value, True, Lasts.UNKNOWN), memory=ROOM,
-                inputs=look(self.windows(tick), INTERVAL_S, up, LIMITS),
+            memory.record_evaluation(proposals)
+            live = TargetObservation(
+                mode=Mode.AUTO, targets=("cache-1",), total_targets=1, knob=self.knob, mass=mass,
+                reading=KnobReading(self.value, True, Lasts.UNKNOWN), memory=ENOUGH_MEMORY,
+                inputs=assess_inputs(self.windows(tick), INTERVAL_S, up, LIMITS),
             )  # fmt: skip
-            situation = memory.situation(
-                proposals[0], START + tick * INTERVAL_S * SECOND, Pause(False), [], live
-            )
+            situation = memory.build(proposals[0], START + tick * INTERVAL_S * SECOND, Pause(False), [], live)
             decision = decide(proposals[0], situation, LIMITS)
-            if decision.verdict is Verdict.ALLOW:
+            if decision.verdict is GuardVerdict.ALLOW:
                 return True, ""
             said = decision.guard
         return False, said

@@ -9,16 +9,20 @@ import json
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from tests.builders.guard_requests import CALM, GOOD, SPEED, asked
+from tests.builders.guard_requests import GOOD_INPUTS, NO_MASS_ANOMALY, SPEED, make_proposal
 from tests.builders.series import SECOND, START
 from trimtab.engine.actions.guard.guard import decide
-from trimtab.engine.actions.guard.situation import Verdict
-from trimtab.engine.actions.guard.situation_builder import Live, Memory, by_hand
+from trimtab.engine.actions.guard.situation import GuardVerdict
+from trimtab.engine.actions.guard.situation_builder import (
+    SituationBuilder,
+    TargetObservation,
+    manual_proposal,
+)
 from trimtab.engine.settings import Guardrails
 from trimtab.engine.types import Action, ActionState, KnobReading, Lasts, Mode, Pause, Recommendation
 
 TARGETS = tuple(f"t{i}" for i in range(3))
-IN_ALL = 20
+TOTAL_TARGETS = 20
 LIMITS = Guardrails()
 DENIED = 77.0
 KNOB = replace(SPEED, low=10.0, high=1000.0, denied=(DENIED,))
@@ -26,7 +30,7 @@ HOUR, DAY = 3600.0, 86_400.0
 
 
 @dataclass
-class Done:
+class StartedAction:
     """A start that really happened; `t` in true seconds."""
 
     t: float
@@ -36,7 +40,7 @@ class Done:
     after: float
     person: bool
     undo: bool
-    over: bool = False
+    is_final: bool = False
     failed: bool = False
 
     @property
@@ -44,20 +48,20 @@ class Done:
         return self.after > self.before
 
 
-class Oracle:
+class LimitOracle:
     """Keeps the truth, and fails where a limit is passed."""
 
     def __init__(self):
-        self.done: list[Done] = []
+        self.done: list[StartedAction] = []
 
     def within(self, t, seconds):
         """Own changes, not those taken back, less than so long ago."""
         return [d for d in self.done if not d.undo and t - d.t < seconds]
 
     def open(self):
-        return [d for d in self.done if not d.over and not d.undo]
+        return [d for d in self.done if not d.is_final and not d.undo]
 
-    def check(self, new: Done):
+    def check(self, new: StartedAction):
         """Fails where `new` may not be."""
         if new.undo:
             return
@@ -76,7 +80,7 @@ class Oracle:
             assert new.t - d.t >= (3600 if d.undo else 900), "cooldown"
         self.check_turns(new, [d for d in here if not d.failed])
 
-    def check_turns(self, new: Done, here: list[Done]):
+    def check_turns(self, new: StartedAction, here: list[StartedAction]):
         if not here:
             return
         last = here[-1]
@@ -87,20 +91,20 @@ class Oracle:
         assert turns + (turn and new.t - last.t < 6 * HOUR) < 2, "lock"
 
 
-class World:
+class GuardSimulation:
     """The engine, what it stores, and what goes on around it."""
 
     def __init__(self):
-        self.t, self.offset, self.oracle, self.count = 0.0, 0.0, Oracle(), Counter()
+        self.t, self.offset, self.oracle, self.count = 0.0, 0.0, LimitOracle(), Counter()
         self.values = dict.fromkeys(TARGETS, 100.0)
         self.modes = dict.fromkeys(TARGETS, Mode.AUTO)
         self.wanted: dict[str, float] = {}
         self.pending: list[Recommendation] = []
-        self.people: set[str] = set()
+        self.person_ids: set[str] = set()
         self.ledger: dict[str, Action] = {}
-        self.pause, self.source_up, self.mass = Pause(False), True, CALM
-        self.rounds: list[tuple[float, frozenset[tuple[str, bool]]]] = []
-        self.kept = "{}"
+        self.pause, self.source_up, self.mass = Pause(False), True, NO_MASS_ANOMALY
+        self.evaluations: list[tuple[float, frozenset[tuple[str, bool]]]] = []
+        self.stored_state = "{}"
         self.start_engine()
 
     @property
@@ -109,15 +113,15 @@ class World:
 
     def start_engine(self):
         """A process begins; what it remembers is what was stored last."""
-        self.memory, self.up_at = Memory(LIMITS), self.t
-        state = json.loads(self.kept)
+        self.situation_builder, self.started_s = SituationBuilder(LIMITS), self.t
+        state = json.loads(self.stored_state)
         if state:
-            self.memory.restore(state)
+            self.situation_builder.restore(state)
         self.pending = []
         self.tick()
 
     def tick(self):
-        self.memory.tick(round((self.t - self.up_at + 1000) * SECOND))
+        self.situation_builder.advance(round((self.t - self.started_s + 1000) * SECOND))
 
     def new_id(self):
         self.count["ids"] += 1
@@ -127,36 +131,36 @@ class World:
         """The recommender looks, and what it came to is stored."""
         self.tick()
         self.pending = [self.proposal(target, factor) for target, factor in self.wanted.items()]
-        self.memory.evaluated(self.pending)
-        self.rounds.append((self.t, frozenset((p.target, p.after > p.before) for p in self.pending)))
-        self.kept = json.dumps(self.memory.state())
+        self.situation_builder.record_evaluation(self.pending)
+        self.evaluations.append((self.t, frozenset((p.target, p.after > p.before) for p in self.pending)))
+        self.stored_state = json.dumps(self.situation_builder.state())
 
     def proposal(self, target, factor):
         before = self.values.get(target, 100.0)
         after, way = before * factor, "up" if factor > 1 else "down"
-        return asked(
+        return make_proposal(
             id=self.new_id(), created=self.now, expires=self.now + 3600 * SECOND, target=target,
             subject="speed", before=before, after=after, fingerprint=f"{target}/{way}",
         )  # fmt: skip
 
-    def ask(self, proposal, person=False, undoes=None):
+    def is_allowed(self, proposal, person=False, undoes=None):
         """The guard's word; a person's decision is remembered."""
         self.tick()
         value = self.values.get(proposal.target, 100.0)
-        live = Live(
-            mode=self.modes.get(proposal.target, Mode.AUTO), targets=TARGETS, targets_in_all=IN_ALL,
+        live = TargetObservation(
+            mode=self.modes.get(proposal.target, Mode.AUTO), targets=TARGETS, total_targets=TOTAL_TARGETS,
             knob=KNOB, reading=KnobReading(value, True, Lasts.UNKNOWN), mass=self.mass,
-            inputs=replace(GOOD, source_up=self.source_up),
+            inputs=replace(GOOD_INPUTS, source_up=self.source_up),
         )  # fmt: skip
         newest = sorted(self.ledger.values(), key=lambda action: action.id)[-300:]
-        situation = self.memory.situation(proposal, self.now, self.pause, newest, live, undoes)
+        situation = self.situation_builder.build(proposal, self.now, self.pause, newest, live, undoes)
         decision = decide(proposal, situation, LIMITS, person)
         self.count[f"{decision.verdict} {decision.guard}"] += 1
-        return decision.verdict is Verdict.ALLOW
+        return decision.verdict is GuardVerdict.ALLOW
 
     def reserve(self, proposal, person):
         """Write an action down that may be sent."""
-        self.people |= {proposal.id} if person else set()
+        self.person_ids |= {proposal.id} if person else set()
         self.ledger[proposal.id] = Action(
             id=proposal.id, key=proposal.id, recommendation_id=proposal.id, tool="redis",
             target=proposal.target, subject="speed", is_action=False, before=proposal.before,
@@ -166,11 +170,13 @@ class World:
 
     def send(self, action, proposal, undoes=None):
         """Ask again, then do it; what may not be done is given up."""
-        person = action.id in self.people
-        if not self.ask(proposal, person, undoes):
+        person = action.id in self.person_ids
+        if not self.is_allowed(proposal, person, undoes):
             self.ledger[action.id] = replace(action, state=ActionState.FAILED, ended=self.now)
             return False
-        done = Done(self.t, action.id, action.target, action.before, action.after, person, undoes is not None)
+        done = StartedAction(
+            self.t, action.id, action.target, action.before, action.after, person, undoes is not None
+        )
         self.check_around(done)
         self.oracle.check(done)
         self.oracle.done.append(done)
@@ -185,12 +191,12 @@ class World:
         if done.undo:
             return
         assert self.source_up, "freshness"
-        assert self.mass is CALM, "mass breaker"
+        assert self.mass is NO_MASS_ANOMALY, "mass breaker"
         if done.person:
             return
         assert self.modes[done.target] is Mode.AUTO, "mode"
-        assert self.t - self.up_at >= 300, "start-up"
-        came = [(t, (done.target, done.up) in what) for t, what in self.rounds]
+        assert self.t - self.started_s >= 300, "start-up"
+        came = [(t, (done.target, done.up) in what) for t, what in self.evaluations]
         first = max((i + 1 for i, (_, is_in) in enumerate(came) if not is_in), default=0)
         row = came[first:]
         assert len(row) >= 3, "3 evaluations in a row"
@@ -202,7 +208,7 @@ class World:
     def finish(self, action, state):
         """Its outcome is known."""
         done = next(d for d in self.oracle.done if d.id == action.id)
-        done.over = True
+        done.is_final = True
         if state is ActionState.FAILED:
             done.failed = True
             self.values[action.target] = action.before
@@ -210,15 +216,15 @@ class World:
 
     def roll_back(self, action):
         """Verification found it bad."""
-        proposal = by_hand(
+        proposal = manual_proposal(
             "redis", action.target, "speed", action.after, action.before, proposal_id=self.new_id()
         )
-        if not self.ask(proposal, undoes=action):
+        if not self.is_allowed(proposal, undoes=action):
             return
         self.reserve(proposal, person=False)
         undo = replace(self.ledger[proposal.id], undoes=action.id)
         if self.send(undo, proposal, action):
             self.finish(self.ledger[undo.id], ActionState.KEPT)
             done = next(d for d in self.oracle.done if d.id == action.id)
-            done.over = True
+            done.is_final = True
             self.ledger[action.id] = replace(action, state=ActionState.ROLLED_BACK, ended=self.now)

@@ -1,77 +1,81 @@
-"""Rows of the guard that ask for a person, and are silent once one has decided."""
+"""Guard rules that require an operator's approval. They are skipped once an operator has decided."""
 
-from trimtab.engine.actions.guard.guard_request import Ask, direction, span, turns
-from trimtab.engine.actions.guard.situation import Decision
+from trimtab.engine.actions.guard.guard_request import GuardRequest, direction, format_duration, is_reversal
+from trimtab.engine.actions.guard.situation import GuardDecision
 from trimtab.engine.actions.guard.size_rules import largest_step
 from trimtab.engine.types import ActionState, KnobType, Mode
 
 
-def mode(ask: Ask) -> Decision | None:
-    """How far the settings let the engine go."""
-    if ask.situation.mode is Mode.AUTO:
+def mode(request: GuardRequest) -> GuardDecision | None:
+    """Require approval unless the mode is auto."""
+    if request.situation.mode is Mode.AUTO:
         return None
-    return ask.approve(
+    return request.approve(
         "mode",
-        f"the mode of {ask.place} is {ask.situation.mode}; approve it, or set tools.{ask.proposal.tool}.mode",
+        f"the mode of {request.label} is {request.situation.mode}; approve it, or set "
+        f"tools.{request.proposal.tool}.mode",
     )
 
 
-def reversal(ask: Ask) -> Decision | None:
-    """The opposite of what was done a moment ago."""
-    changes, proposal, within_s = ask.changes, ask.proposal, ask.limits.reversal
+def reversal(request: GuardRequest) -> GuardDecision | None:
+    """Require approval for a change that reverses the newest change of the same knob."""
+    changes, proposal, within_s = request.knob_changes, request.proposal, request.limits.reversal
     if proposal.is_action or not changes or changes[0].age_s >= within_s:
         return None
-    if not turns(changes[0], proposal.subject, proposal.before, proposal.after):
+    if not is_reversal(changes[0], proposal.subject, proposal.before, proposal.after):
         return None
-    was, age = changes[0].action, span(changes[0].age_s)
-    return ask.approve(
+    was, age = changes[0].action, format_duration(changes[0].age_s)
+    return request.approve(
         "reversal",
-        f"{ask.place} went {was.before!r} -> {was.after!r} {age} ago, and this turns it back within "
-        f"{span(within_s)}; approve it, or wait",
+        f"{request.label} went {was.before!r} -> {was.after!r} {age} ago, and this turns it back within "
+        f"{format_duration(within_s)}; approve it, or wait",
     )
 
 
-def unbounded(ask: Ask) -> Decision | None:
-    """A number without a lowest or highest value, or without a step that can be measured."""
-    knob, proposal = ask.situation.knob, ask.proposal
+def unbounded_knob(request: GuardRequest) -> GuardDecision | None:
+    """Require approval for a numeric knob without bounds, or without a measurable step."""
+    knob, proposal = request.situation.knob, request.proposal
     if knob is None or knob.type not in {KnobType.INT, KnobType.FLOAT}:
         return None
     if knob.low is None or knob.high is None:
-        return ask.approve(
-            "bounds", f"{ask.place} has no lowest and highest value; approve it if it is right"
+        return request.approve(
+            "bounds", f"{request.label} has no lower and upper bound; approve the change if it is right"
         )
-    before, after = ask.before, ask.after
+    before, after = request.before_number, request.after_number
     if (
         proposal.before in {None, 0}
         or before is None
         or after is None
-        or not largest_step(ask, knob, before, after)
+        or not largest_step(request, knob, before, after)
     ):
-        return ask.approve(
+        return request.approve(
             "step",
-            f"{ask.place} goes {proposal.before!r} -> {proposal.after!r}, a step without measure; "
-            "approve it if it is right",
+            f"{request.label} goes {proposal.before!r} -> {proposal.after!r}, whose size cannot be measured; "
+            "approve the change if it is right",
         )
     return None
 
 
-def irreversible(ask: Ask) -> Decision | None:
-    """What cannot be taken back."""
-    knob = ask.situation.knob
+def irreversible_change(request: GuardRequest) -> GuardDecision | None:
+    """Require approval for a change that cannot be undone."""
+    knob = request.situation.knob
     if knob is None:
         return None
-    if knob.name == "maxmemory" and direction(ask.before, ask.after) < 0:
-        return ask.approve(
-            "irreversible", f"lowering {ask.place} evicts keys: setting reversible, data not; approve it"
+    if knob.name == "maxmemory" and direction(request.before_number, request.after_number) < 0:
+        return request.approve(
+            "irreversible",
+            f"lowering {request.label} evicts keys: setting reversible, data not; approve it",
         )
     if knob.reversible:
         return None
-    return ask.approve("irreversible", f"{ask.place} cannot be set back; approve it if it is right")
+    return request.approve(
+        "irreversible", f"{request.label} cannot be set back; approve the change if it is right"
+    )
 
 
-def uncertain(ask: Ask) -> Decision | None:
-    """Of the last touch of this target nobody knows what came, or it could not be taken back."""
-    newest = next(iter(ask.here), None)
+def uncertain_outcome(request: GuardRequest) -> GuardDecision | None:
+    """Require approval if the newest action on the target has an unknown outcome or is a failed undo."""
+    newest = next(iter(request.target_actions), None)
     if newest is None:
         return None
     action = newest.action
@@ -79,8 +83,8 @@ def uncertain(ask: Ask) -> Decision | None:
     if action.state is not ActionState.UNKNOWN and not undone_badly:
         return None
     what = "a rollback" if action.undoes else action.subject
-    return ask.approve(
+    return request.approve(
         "uncertain",
-        f"{what} of {ask.proposal.target} ended {action.state} {span(newest.age_s)} ago; "
-        "look at it, then approve",
+        f"{what} of {request.proposal.target} ended {action.state} {format_duration(newest.age_s)} ago; "
+        "check the target, then approve",
     )

@@ -1,7 +1,7 @@
-"""Recommendation + situation -> may it be done now, has a person to agree, or not, and why.
+"""The guard: decides whether a proposal is allowed, needs approval, or is refused, and why.
 
-Pure: times, ids and facts are arguments. The rows stand in their order: the kill switch, what is refused,
-what passes with time, what needs a person. The first row that says something decides.
+Pure functions. The rules run in order: pause, refusals, waits, approvals. The first rule that objects
+decides.
 """
 
 from trimtab.engine.actions.guard import (
@@ -12,14 +12,14 @@ from trimtab.engine.actions.guard import (
     size_rules,
     wait_rules,
 )
-from trimtab.engine.actions.guard.guard_request import Ask, Row, ask_of
-from trimtab.engine.actions.guard.situation import Decision, Situation, Verdict
+from trimtab.engine.actions.guard.guard_request import GuardRequest, GuardRule, make_guard_request
+from trimtab.engine.actions.guard.situation import GuardDecision, GuardVerdict, Situation
 from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.types import Recommendation
 
-__all__ = ["Decision", "Situation", "Verdict", "decide"]
+__all__ = ["GuardDecision", "GuardVerdict", "Situation", "decide"]
 
-REFUSALS: tuple[Row, ...] = (
+REFUSAL_RULES: tuple[GuardRule, ...] = (
     plan_rules.targets,
     plan_rules.switched_off,
     plan_rules.subject,
@@ -32,76 +32,95 @@ REFUSALS: tuple[Row, ...] = (
     size_rules.memory,
     size_rules.step,
     size_rules.dead_band,
-    size_rules.warming,
+    size_rules.cache_warming,
     input_rules.freshness,
-    input_rules.suspect,
+    input_rules.suspect_values,
     input_rules.reducing_inputs,
-    input_rules.mass,
-    wait_rules.lock,
+    input_rules.mass_breaker,
+    wait_rules.reversal_lock,
 )
-WAITS: tuple[Row, ...] = (
-    wait_rules.settling,
+WAIT_RULES: tuple[GuardRule, ...] = (
+    wait_rules.start_up,
     wait_rules.persistence,
-    wait_rules.hold,
+    wait_rules.reduction_hold,
     wait_rules.cooldown,
-    wait_rules.running,
+    wait_rules.concurrency,
     wait_rules.rate,
-    wait_rules.breadth,
+    wait_rules.target_rate,
 )
-SIZES: tuple[Row, ...] = (size_rules.step, size_rules.dead_band, wait_rules.cooldown)
-"""Rows that a person passes on the way back to a value that stood before."""
-APPROVALS: tuple[Row, ...] = (
+SKIPPED_FOR_MANUAL_REVERT: tuple[GuardRule, ...] = (
+    size_rules.step,
+    size_rules.dead_band,
+    wait_rules.cooldown,
+)
+"""Rules skipped when an operator manually restores an earlier value of the knob."""
+APPROVAL_RULES: tuple[GuardRule, ...] = (
     approval_rules.mode,
     approval_rules.reversal,
-    approval_rules.unbounded,
-    approval_rules.irreversible,
-    approval_rules.uncertain,
+    approval_rules.unbounded_knob,
+    approval_rules.irreversible_change,
+    approval_rules.uncertain_outcome,
 )
 
 
 def decide(
     proposal: Recommendation, situation: Situation, limits: Guardrails, person: bool = False
-) -> Decision:
-    """Whether a proposal may be carried out now.
+) -> GuardDecision:
+    """Return whether a proposal may run now.
 
-    person : somebody decided it: that stands for mode, persistence, the hold, start-up and whatever needs
-             approval, and for nothing else. An approver named in the proposal counts as such. Who sets a
-             value that stood here before by hand passes SIZES as well; who takes an own change back passes
-             the pause.
+    person : whether an operator decided on it (an approver in the proposal counts). This replaces mode,
+             persistence, reduction hold, start-up and the approval rules, and nothing else. A manual revert
+             also skips SKIPPED_FOR_MANUAL_REVERT, a manual rollback also skips the pause.
 
-    To be asked twice: when the action is written down, and again before it is sent; of two that were written
-    down at the same time only the earlier passes then. A rollback (`situation.undoes`) has rows of its own.
+    Call it when the action is journaled and again before it is sent: of two actions journaled at the same
+    time only the earlier one passes the second call. Rollbacks (`situation.undoes`) have their own rules.
 
-    >>> from trimtab.engine.actions.guard.situation_builder import by_hand
+    >>> from trimtab.engine.actions.guard.situation_builder import manual_proposal
     >>> from trimtab.engine.types import Pause
     >>> paused = Situation(now=0, uptime_s=0, pause=Pause(on=True, by="ann"))
-    >>> decide(by_hand("redis", "cache-1", "hz", 10, 12), paused, Guardrails()).reason
-    'ann paused all actions; a person has to resume'
+    >>> decide(manual_proposal("redis", "cache-1", "hz", 10, 12), paused, Guardrails()).reason
+    'ann paused all actions; an operator has to resume'
     """
-    ask = ask_of(proposal, situation, limits, person)
-    rows = _rows(ask)
-    said = next((word for row in rows if (word := row(ask)) is not None), None)
-    return said or ask.allow(_within(ask))
+    request = make_guard_request(proposal, situation, limits, person)
+    rules = _rules_for(request)
+    objection = next((decision for rule in rules if (decision := rule(request)) is not None), None)
+    return objection or request.allow(_allow_reason(request))
 
 
-def _rows(ask: Ask) -> tuple[Row, ...]:
-    if ask.situation.undoes is not None:
-        return rollback_rules.ROWS if ask.person else (plan_rules.pause, *rollback_rules.ROWS)
-    asked = () if ask.person else APPROVALS
-    every = (plan_rules.pause, *REFUSALS, *WAITS, *asked)
-    return tuple(row for row in every if row not in SIZES) if ask.steps_back else every
+def _rules_for(request: GuardRequest) -> tuple[GuardRule, ...]:
+    if request.situation.undoes is not None:
+        return (
+            rollback_rules.ROLLBACK_RULES
+            if request.person
+            else (plan_rules.pause, *rollback_rules.ROLLBACK_RULES)
+        )
+    approvals = () if request.person else APPROVAL_RULES
+    rules = (plan_rules.pause, *REFUSAL_RULES, *WAIT_RULES, *approvals)
+    return (
+        tuple(rule for rule in rules if rule not in SKIPPED_FOR_MANUAL_REVERT)
+        if request.is_manual_revert
+        else rules
+    )
 
 
-def _within(ask: Ask) -> str:
-    """Why it may be done, and what people should know of it."""
-    words = f"{_who(ask)}, and it keeps within every limit"
-    if ask.person and ask.situation.undoes is None and (note := approval_rules.irreversible(ask)):
+def _allow_reason(request: GuardRequest) -> str:
+    """Return why the proposal is allowed, with warnings for the operator."""
+    words = f"{_authority(request)}, and it is within every limit"
+    if (
+        request.person
+        and request.situation.undoes is None
+        and (note := approval_rules.irreversible_change(request))
+    ):
         words = f"{words}; {note.reason.removesuffix('; approve it')}"
-    scale = ask.limits.time_scale
-    return words if scale == 1 else f"{words}, at {scale:g} of their times: a trial"
+    scale = request.limits.time_scale
+    return words if scale == 1 else f"{words}, with durations scaled by {scale:g} for a trial target"
 
 
-def _who(ask: Ask) -> str:
-    if ask.person:
-        return "a person decided it"
-    return "it takes back an own change" if ask.situation.undoes else f"the mode of {ask.place} is auto"
+def _authority(request: GuardRequest) -> str:
+    if request.person:
+        return "an operator decided it"
+    return (
+        "it rolls back the engine's own change"
+        if request.situation.undoes
+        else f"the mode of {request.label} is auto"
+    )

@@ -1,65 +1,76 @@
-"""Asks the guard: reads what it decides from, for a recommendation, or for the action that it came to."""
+"""Guard service: reads the ledger and the target, then decides on a recommendation or action."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from trimtab.engine.actions.guard.guard import Decision, decide
-from trimtab.engine.actions.guard.situation_builder import RECENT, Live, Memory, proposal_of
+from trimtab.engine.actions.guard.guard import GuardDecision, decide
+from trimtab.engine.actions.guard.situation_builder import (
+    RECENT_ACTIONS,
+    SituationBuilder,
+    TargetObservation,
+    proposal_from_action,
+)
 from trimtab.engine.ports import Clock, Ledger
 from trimtab.engine.types import Action, Mode, Pause, Recommendation
 
-See = Callable[[Recommendation], Awaitable[Live]]
-"""What is known now of a proposal's target; raises ToolError where that cannot be known."""
+ObserveTarget = Callable[[Recommendation], Awaitable[TargetObservation]]
+"""Observes a proposal's target; raises ToolError if the target cannot be read."""
 
 
-class Asking:
-    """The guard with all that it looks at.
+class GuardService:
+    """Decides on proposals with the current situation.
 
-    monotonic : nanoseconds of a clock that nobody sets, as time.monotonic_ns
+    monotonic : monotonic clock in ns, such as time.monotonic_ns
+    observe   : observes the proposal's target
 
-    Nothing else may write actions down between a question and the action that it allows, or both have to be
-    asked about again before they are sent: of two the earlier goes first then.
+    Another action may be journaled between a decision and its action, so every action is checked again before
+    it is sent; of two the earlier one passes.
     """
 
     def __init__(
-        self, memory: Memory, ledger: Ledger, clock: Clock, monotonic: Callable[[], int], see: See
+        self,
+        situation_builder: SituationBuilder,
+        ledger: Ledger,
+        clock: Clock,
+        monotonic: Callable[[], int],
+        observe: ObserveTarget,
     ) -> None:
-        self.memory = memory
+        self.situation_builder = situation_builder
         self.ledger = ledger
         self.clock = clock
         self.monotonic = monotonic
-        self.see = see
+        self.observe = observe
 
-    async def __call__(self, proposal: Recommendation | Action, person: bool) -> Decision:
-        """May it be done now? An action is asked about as the recommendation that it came from.
+    async def __call__(self, proposal: Recommendation | Action, person: bool) -> GuardDecision:
+        """Return the decision now. An action is judged as the recommendation that it carries out.
 
-        Raises ToolError, StoreError.
+        person : whether an operator decided on it. Raises ToolError, StoreError.
         """
         wanted, undoes = await asyncio.to_thread(self._proposal, proposal)
-        return await self._said(wanted, await self.see(wanted), undoes, person)
+        return await self._decide(wanted, await self.observe(wanted), undoes, person)
 
-    async def in_mode_auto(self, wanted: Recommendation) -> Decision:
-        """What would be said of it, had its mode been auto and nobody been asked. Raises as above."""
-        return await self._said(wanted, replace(await self.see(wanted), mode=Mode.AUTO), None, False)
+    async def decide_as_auto(self, wanted: Recommendation) -> GuardDecision:
+        """Return the decision as if the mode were auto and no operator involved. Raises like a call."""
+        return await self._decide(wanted, replace(await self.observe(wanted), mode=Mode.AUTO), None, False)
 
-    async def _said(
-        self, wanted: Recommendation, live: Live, undoes: Action | None, person: bool
-    ) -> Decision:
-        actions, pause = await asyncio.to_thread(self._stored)
-        self.memory.tick(self.monotonic())
-        situation = self.memory.situation(wanted, self.clock.now(), pause, actions, live, undoes)
-        return decide(wanted, situation, self.memory.limits, person)
+    async def _decide(
+        self, wanted: Recommendation, live: TargetObservation, undoes: Action | None, person: bool
+    ) -> GuardDecision:
+        actions, pause = await asyncio.to_thread(self._read_ledger)
+        self.situation_builder.advance(self.monotonic())
+        situation = self.situation_builder.build(wanted, self.clock.now(), pause, actions, live, undoes)
+        return decide(wanted, situation, self.situation_builder.limits, person)
 
     def _proposal(self, asked: Recommendation | Action) -> tuple[Recommendation, Action | None]:
         if isinstance(asked, Recommendation):
             return asked, None
         if asked.undoes is not None:
-            return proposal_of(asked), self.ledger.action(asked.undoes)
+            return proposal_from_action(asked), self.ledger.action(asked.undoes)
         if asked.recommendation_id is not None:
             return self.ledger.recommendation(asked.recommendation_id), None
-        return proposal_of(asked), None
+        return proposal_from_action(asked), None
 
-    def _stored(self) -> tuple[list[Action], Pause]:
-        newest = self.ledger.actions(limit=RECENT)
-        return [*newest, *self.ledger.actions(unfinished=True, limit=RECENT)], self.ledger.pause()
+    def _read_ledger(self) -> tuple[list[Action], Pause]:
+        newest = self.ledger.actions(limit=RECENT_ACTIONS)
+        return [*newest, *self.ledger.actions(unfinished=True, limit=RECENT_ACTIONS)], self.ledger.pause()

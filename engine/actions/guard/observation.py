@@ -1,4 +1,4 @@
-"""What the guard is to know of a proposal's target, its figures and the world around, as it is now."""
+"""Observes a proposal's target, its input series and mass anomalies for the guard."""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import numpy as np
 
-from trimtab.engine.actions.guard.input_quality import Window, look
-from trimtab.engine.actions.guard.situation import Inputs, Mass
-from trimtab.engine.actions.guard.situation_builder import Live as Situation
+from trimtab.engine.actions.guard.input_quality import SampleWindow, assess_inputs
+from trimtab.engine.actions.guard.situation import InputQuality, MassAnomalyStatus
+from trimtab.engine.actions.guard.situation_builder import TargetObservation as Situation
 from trimtab.engine.errors import NotFoundError, RefusedError
 from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.ports import CacheWarmer, Clock, Incidents, ScoreLog, TargetView, Tool, Toolbox, ToolView
@@ -26,8 +26,8 @@ from trimtab.engine.types import (
 USUAL_INTERVAL_S = 15.0
 
 
-class Seeing:
-    """Called with a proposal; what is not known stays unknown, and the guard refuses."""
+class TargetObserver:
+    """Observes the target of a proposal. Unknown facts are None, which the guard refuses."""
 
     def __init__(
         self,
@@ -45,12 +45,12 @@ class Seeing:
         self.clock = clock
         self.limits = limits
         self.generations: Mapping[str, int] = {}
-        """Fingerprint -> generation of the newest advice."""
-        self.scaled: Mapping[str, tuple[str, ...]] = {}
-        """Tool, target and knob joined by "/" -> series that its size follows."""
+        """Fingerprint -> generation of the newest recommendation."""
+        self.load_series: Mapping[str, tuple[str, ...]] = {}
+        """Path "tool/target/knob" of a scaled knob -> ids of the load series it follows."""
 
     async def __call__(self, proposal: Recommendation) -> Situation:
-        """Raises NotFoundError, RefusedError or ToolError by its tool."""
+        """Return the observation. Raises NotFoundError, RefusedError or ToolError from the tool."""
         view = await self.toolbox.view(proposal.tool)
         tool = self.toolbox.tool(proposal.tool)
         target = await self.toolbox.target(proposal.tool, proposal.target)
@@ -60,7 +60,7 @@ class Seeing:
         if knob is not None and not proposal.is_action:
             memory = await tool.outlook(proposal.target, proposal.subject, proposal.after)
         incident = await asyncio.to_thread(self._incident, proposal)
-        rests_on = self._rests_on(proposal, incident)
+        rests_on = self._input_series(proposal, incident)
         statuses = {
             one.source: self.live.source_status(one.source) for one in rests_on.values() if one is not None
         }
@@ -69,7 +69,7 @@ class Seeing:
         return Situation(
             mode=mode_in(view, proposal.target, proposal.subject),
             targets=tuple(view.targets),
-            targets_in_all=self._targets_in_all(),
+            total_targets=self._total_targets(),
             trial=view.trial,
             knob=None if proposal.is_action else knob,
             action=next((a for a in target.actions if a.name == proposal.subject), None),
@@ -80,7 +80,7 @@ class Seeing:
             ttl_share=_ttl_share(target),
             warming=await _warming(tool, proposal),
             generation=self.generations.get(proposal.fingerprint, proposal.generation),
-            group=frozenset(
+            coupled_knobs=frozenset(
                 (proposal.tool, proposal.target, one.name)
                 for one, _ in target.knobs
                 if group and one.group == group
@@ -95,73 +95,81 @@ class Seeing:
         except NotFoundError:
             return None
 
-    def _targets_in_all(self) -> int:
-        """Of every tool that may be used now. Asks none of them: one that hangs holds no other up."""
+    def _total_targets(self) -> int:
+        """Return the number of targets of all enabled tools, without calling any tool."""
         total = 0
         for name in self.toolbox.names():
             with suppress(NotFoundError, RefusedError):
                 total += len(self.toolbox.tool(name).targets)
         return total
 
-    def _rests_on(self, proposal: Recommendation, incident: Incident | None) -> dict[str, SeriesView | None]:
-        """The series that its pattern was seen in or its size follows, and the one that shows its effect.
+    def _input_series(
+        self, proposal: Recommendation, incident: Incident | None
+    ) -> dict[str, SeriesView | None]:
+        """Return the input series by id: those of its pattern or its load, and the one of its effect.
 
-        None = it is gone.
+        None = the series is no longer watched.
         """
         if incident is None:
             place = f"{proposal.tool}/{proposal.target}/{proposal.subject}"
             return {
-                series_id: self.live.watched_series(series_id) for series_id in self.scaled.get(place, ())
+                series_id: self.live.watched_series(series_id)
+                for series_id in self.load_series.get(place, ())
             }
         seen_in = {i for m in incident.patterns if m.name == proposal.pattern for i in m.series_ids}
         if proposal.effect is not None and proposal.effect.series_id:
             seen_in.add(proposal.effect.series_id)
         return {series_id: self.live.watched_series(series_id) for series_id in sorted(seen_in)}
 
-    def _inputs(self, shown: Mapping[str, SeriesView | None], statuses: Mapping[str, SourceStatus]) -> Inputs:
-        """How well these series are known; reads the log of scores. statuses : by source"""
+    def _inputs(
+        self, shown: Mapping[str, SeriesView | None], statuses: Mapping[str, SourceStatus]
+    ) -> InputQuality:
+        """Return the quality of the input series. Reads the score log.
+
+        statuses : by source name
+        """
         up = all(one.state is SourceState.UP for one in statuses.values()) if statuses else None
         interval_s = max((one.interval_s for one in statuses.values()), default=USUAL_INTERVAL_S)
         windows = [self._window(series_id, one, interval_s) for series_id, one in shown.items()]
-        return look(windows, interval_s, up, self.limits)
+        return assess_inputs(windows, interval_s, up, self.limits)
 
-    def _mass(self, incident: Incident | None) -> Mass:
-        """Open anomalies that are not the incident's own, of all series; sources that do not answer."""
+    def _mass(self, incident: Incident | None) -> MassAnomalyStatus:
+        """Count open anomalies outside the incident, of all series, and sources that are down."""
         own = set(incident.anomaly_ids) if incident is not None else set()
         statuses = self.live.sources()
         down = sum(status.state is SourceState.UNKNOWN for status in statuses)
         elsewhere = len(self.live.open_anomaly_ids() - own)
-        return Mass(elsewhere, int(self.live.engine_status()["series"]), down, len(statuses))
+        return MassAnomalyStatus(elsewhere, int(self.live.engine_status()["series"]), down, len(statuses))
 
-    def _window(self, series_id: str, shown: SeriesView | None, interval_s: float) -> Window:
+    def _window(self, series_id: str, shown: SeriesView | None, interval_s: float) -> SampleWindow:
         now, step = self.clock.now(), round(interval_s * 1e9)
         since = now - round(self.limits.suspicion * 1e9)
         rows = self.scores.read(series_id, since, now + 1)
         if not len(rows.times):
-            return Window(series_id, np.empty(0), None)
+            return SampleWindow(series_id, np.empty(0), None)
         place = (rows.times - rows.times[0]) // step
         x = np.full((now - int(rows.times[0])) // step + 1, np.nan)
         x[np.minimum(place, len(x) - 1)] = rows.value
         known = rows.times[np.isfinite(rows.value)]
         name = series_id if shown is None else shown.series
         age_s = (now - int(known[-1])) / 1e9 if len(known) else None
-        return Window(name, x, age_s, leaps=shown is not None and shown.kind == "rate")
+        return SampleWindow(name, x, age_s, is_event_count=shown is not None and shown.kind == "rate")
 
 
 def mode_in(view: ToolView, target: str, subject: str) -> Mode:
-    """The mode that holds for one knob or action of one target, as `mode_of` finds it in the settings."""
+    """Return the mode of one knob or action of a target; the most specific setting wins."""
     nearest_first = (f"{target}/{subject}", f"{target}/*", subject, "*")
     return next((Mode(view.modes[key]) for key in nearest_first if key in view.modes), Mode.RECOMMEND)
 
 
 def _ttl_share(target: TargetView) -> float | None:
-    """Share of a Redis' keys that expire; None = unknown, or it has none."""
+    """Return the share of Redis keys that expire, 0..1; None = unknown or no keys."""
     keys, expiring = (target.metrics.get(f"redis_db_keys{end}") for end in ("", "_expiring"))
     return expiring / keys if keys and expiring is not None else None
 
 
 async def _warming(tool: Tool, proposal: Recommendation) -> WarmingLoad | None:
-    """What the service behind a cache says to being asked, for who would warm that cache."""
+    """Return the load on the cache's origin for a cache warming action; otherwise None."""
     if not proposal.is_action or not proposal.subject.startswith("warm") or not isinstance(tool, CacheWarmer):
         return None
     return await tool.warming_load(proposal.target)

@@ -1,4 +1,4 @@
-"""What the guard decides from, and what it says. Whatever is unknown is None, and refused."""
+"""Inputs and outputs of the guard. Unknown inputs are None, which the guard refuses."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,74 +14,75 @@ from trimtab.engine.types import (
     WarmingLoad,
 )
 
-Place = tuple[str, str, str]
+KnobKey = tuple[str, str, str]
 """Tool, target, subject."""
 
 
-class Verdict(StrEnum):
-    """What the guard says of a proposal."""
+class GuardVerdict(StrEnum):
+    """Verdict of the guard on a proposal."""
 
     ALLOW = "allow"
     APPROVE = "approve"
-    """A person has to agree first."""
+    """An operator must approve first."""
     REFUSE = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """The guard's word.
+class GuardDecision:
+    """Decision of the guard.
 
-    guard  : row of the guardrails that decided, as "cooldown"; "" = none stands in the way
-    reason : a sentence with figures and what to do
-    until  : int64 ns from when the same proposal may pass; None = waiting alone does not help, or unknown
+    guard  : name of the guard rule that decided, such as "cooldown"; "" = every rule allows it
+    reason : sentence with the values and what to do
+    until  : int64 ns UTC from which the proposal may pass; None = waiting alone does not help, or unknown
     """
 
-    verdict: Verdict
+    verdict: GuardVerdict
     guard: str
     reason: str
     until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
-    """How well the figures behind a proposal are known (`trimtab.engine.actions.guard.input_quality` looks).
+class InputQuality:
+    """Quality of a proposal's input series (computed in `trimtab.engine.actions.guard.input_quality`).
 
-    series  : that the proposal rests on
-    missing : of them, without a fresh sample
-    newest  : age of the newest sample, in intervals of its source; None = there is none
-    present : share of the windows' samples that are there, 0..1; None = unknown
-    zeroed  : names of figures that fell to exactly zero, or that are all zero
-    jumped  : names of figures whose level jumped as if their unit had changed
+    series        : number of input series
+    missing       : number of input series without a fresh sample
+    newest_age    : age of the newest sample in scrape intervals; None = no sample
+    present_ratio : share of the windows' ticks with a sample, 0..1; None = unknown
+    source_up     : None = unknown
+    zeroed        : names of series that fell to exactly zero, or that are all zero
+    jumped        : names of series whose level jumped as if their unit had changed
     """
 
     series: int
     missing: int
-    newest: float | None
-    present: float | None
+    newest_age: float | None
+    present_ratio: float | None
     source_up: bool | None
     zeroed: tuple[str, ...] = ()
     jumped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How long a proposal has stood (`trimtab.engine.actions.proposal_history` counts).
+class ProposalStability:
+    """How stable a proposal is (counted in `trimtab.engine.actions.proposal_history`).
 
-    evaluations : in a row that came to it
+    evaluations : consecutive evaluations that produced it
     since_s     : seconds since the first of them
-    last_s      : seconds since the newest of them; None = it was never evaluated
-    most        : highest value that was asked for within the hold; None = unknown
+    last_s      : seconds since the newest of them; None = never evaluated
+    max_value   : highest value proposed within the reduction hold; None = unknown
     """
 
     evaluations: int = 0
     since_s: float = 0.0
     last_s: float | None = None
-    most: float | None = None
+    max_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Mass:
-    """How much is wrong elsewhere: series outside the incident's own entity, and sources."""
+class MassAnomalyStatus:
+    """Anomalous series outside the incident, and sources that are down."""
 
     anomalous: int
     watched: int
@@ -90,8 +91,8 @@ class Mass:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """A stored action and the seconds since it took effect, as the engine has lived them (0 = not yet)."""
+class AgedAction:
+    """A stored action and its monotonic age in seconds since it was sent; 0 = not sent yet."""
 
     action: Action
     age_s: float
@@ -99,20 +100,20 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Everything that a decision rests on. The defaults are what is known of nothing: they allow nothing.
+    """All inputs of a decision. The defaults stand for unknown and allow nothing.
 
     now            : int64 ns UTC
     uptime_s       : seconds since the engine started
-    targets        : that the settings name for this tool
-    targets_in_all : of all tools
-    trial          : a loopback target that the settings call a trial
-    recent         : stored actions of all targets, any order, of the last day at least
-    memory         : projected use after the change; None = unknown
-    ttl_share      : of a Redis' keys that expire, 0..1
-    generation     : of the knowledge now
-    approval_age_s : since the approval, or since the scheduled time
-    group          : places whose changes act on this one
-    undoes         : the action that is taken back; None = this is a change of its own
+    targets        : targets of the tool in the settings
+    total_targets  : number of targets of all tools
+    trial          : whether the tool is a loopback trial in the settings
+    recent_actions : stored actions on all targets of at least the last day, in any order
+    memory         : projected memory use after the change; None = unknown
+    ttl_share      : share of Redis keys that expire, 0..1; None = unknown
+    generation     : newest generation of the recommendation
+    approval_age_s : seconds since the approval or the scheduled time; None = not approved
+    coupled_knobs  : knobs whose changes affect this one
+    undoes         : the action to roll back; None = the proposal is not a rollback
     """
 
     now: int
@@ -120,19 +121,19 @@ class Situation:
     pause: Pause
     mode: Mode = Mode.RECOMMEND
     targets: tuple[str, ...] = ()
-    targets_in_all: int = 0
+    total_targets: int = 0
     trial: bool = False
     knob: Knob | None = None
     action: ToolAction | None = None
     reading: KnobReading | None = None
-    inputs: Inputs | None = None
-    standing: Standing = field(default_factory=Standing)
-    recent: tuple[Past, ...] = ()
-    mass: Mass | None = None
+    inputs: InputQuality | None = None
+    stability: ProposalStability = field(default_factory=ProposalStability)
+    recent_actions: tuple[AgedAction, ...] = ()
+    mass: MassAnomalyStatus | None = None
     memory: MemoryOutlook | None = None
     ttl_share: float | None = None
     warming: WarmingLoad | None = None
     generation: int = 0
     approval_age_s: float | None = None
-    group: frozenset[Place] = frozenset()
+    coupled_knobs: frozenset[KnobKey] = frozenset()
     undoes: Action | None = None

@@ -1,10 +1,10 @@
-"""From what is stored and what is seen now to the situation that the guard decides in."""
+"""Builds the situation that the guard judges from the ledger, the observation and its own history."""
 
 from dataclasses import dataclass, field, replace
 
-from trimtab.engine.actions.guard.situation import Inputs, Mass, Place, Situation
-from trimtab.engine.actions.monotonic_age import Lived
-from trimtab.engine.actions.proposal_history import Evaluations
+from trimtab.engine.actions.guard.situation import InputQuality, KnobKey, MassAnomalyStatus, Situation
+from trimtab.engine.actions.monotonic_age import MonotonicAges
+from trimtab.engine.actions.proposal_history import ProposalHistory
 from trimtab.engine.settings.guardrails import Guardrails
 from trimtab.engine.types import (
     Action,
@@ -20,105 +20,107 @@ from trimtab.engine.types import (
     WarmingLoad,
 )
 
-RECENT = 300
-"""So many of the newest actions of the ledger decide: 20 a day, and what people do beside."""
+RECENT_ACTIONS = 300
+"""Number of newest stored actions that the guard considers."""
 FOREVER = 2**62
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
-    """What is known now of the target, its tool and the world; see `Situation` for each."""
+class TargetObservation:
+    """Observed facts about the target, its tool and other series; see `Situation` for each field."""
 
     mode: Mode = Mode.RECOMMEND
     targets: tuple[str, ...] = ()
-    targets_in_all: int = 0
+    total_targets: int = 0
     trial: bool = False
     knob: Knob | None = None
     action: ToolAction | None = None
     reading: KnobReading | None = None
-    inputs: Inputs | None = None
-    mass: Mass | None = None
+    inputs: InputQuality | None = None
+    mass: MassAnomalyStatus | None = None
     memory: MemoryOutlook | None = None
     ttl_share: float | None = None
     warming: WarmingLoad | None = None
     generation: int = 0
-    group: frozenset[Place] = field(default_factory=frozenset)
+    coupled_knobs: frozenset[KnobKey] = field(default_factory=frozenset)
 
 
-class Memory:
-    """What the guard has to remember beside the ledger: ages, and how long proposals have stood.
+class SituationBuilder:
+    """Builds situations; keeps monotonic ages of actions and the history of proposals.
 
-    Its `state()` is stored at each evaluation, and restored at the start before anything is decided. Where it
-    was lost the ledger's own times are taken, and proposals begin to stand anew.
+    limits : guard settings
+
+    `state()` is stored at each evaluation and restored before the first decision. Without it, ages come from
+    the ledger's times and the history starts empty.
     """
 
     def __init__(self, limits: Guardrails) -> None:
         self.limits = limits
-        self.lived = Lived()
-        self.evaluations = Evaluations(limits.hold)
+        self.ages = MonotonicAges()
+        self.proposals = ProposalHistory(limits.hold)
 
-    def tick(self, monotonic_ns: int) -> None:
-        """Time went on; to be told before each evaluation and each decision."""
-        self.lived.tick(monotonic_ns)
+    def advance(self, monotonic_ns: int) -> None:
+        """Advance to the current monotonic time, ns; call before each evaluation and decision."""
+        self.ages.advance(monotonic_ns)
 
-    def evaluated(self, proposals: list[Recommendation]) -> None:
-        """An evaluation came to these, all together; none where it could not be made."""
-        self.evaluations.note(proposals, self.lived.seconds)
+    def record_evaluation(self, proposals: list[Recommendation]) -> None:
+        """Record all proposals of one evaluation; empty if it failed."""
+        self.proposals.record(proposals, self.ages.running_s)
 
-    def situation(
+    def build(
         self,
         proposal: Recommendation,
         now: int,
         pause: Pause,
         actions: list[Action],
-        live: Live,
+        observation: TargetObservation,
         undoes: Action | None = None,
     ) -> Situation:
-        """The situation of a proposal.
+        """Return the situation of a proposal.
 
         now     : int64 ns UTC
-        actions : the newest RECENT of the ledger, and all that are unfinished
-        undoes  : the action that the proposal takes back
+        actions : the newest RECENT_ACTIONS of the ledger and all unfinished ones
+        undoes  : the action that the proposal rolls back
         """
-        limits, lived = self.limits.scaled(live.trial), self.lived
+        limits, lived = self.limits.scaled(observation.trial), self.ages
         return Situation(
             now=now,
             uptime_s=lived.uptime_s,
             pause=pause,
-            mode=live.mode,
-            targets=live.targets,
-            targets_in_all=live.targets_in_all,
-            trial=live.trial,
-            knob=live.knob,
-            action=live.action,
-            reading=live.reading,
-            inputs=live.inputs,
-            standing=self.evaluations.standing(proposal, lived.seconds, limits.hold),
-            recent=lived.past({action.id: action for action in actions}.values(), now),
-            mass=live.mass,
-            memory=live.memory,
-            ttl_share=live.ttl_share,
-            warming=live.warming,
-            generation=live.generation,
-            approval_age_s=lived.approval_s(proposal, now),
-            group=live.group,
+            mode=observation.mode,
+            targets=observation.targets,
+            total_targets=observation.total_targets,
+            trial=observation.trial,
+            knob=observation.knob,
+            action=observation.action,
+            reading=observation.reading,
+            inputs=observation.inputs,
+            stability=self.proposals.stability(proposal, lived.running_s, limits.hold),
+            recent_actions=lived.with_ages({action.id: action for action in actions}.values(), now),
+            mass=observation.mass,
+            memory=observation.memory,
+            ttl_share=observation.ttl_share,
+            warming=observation.warming,
+            generation=observation.generation,
+            approval_age_s=lived.approval_age_s(proposal, now),
+            coupled_knobs=observation.coupled_knobs,
             undoes=undoes,
         )
 
     def state(self) -> dict[str, object]:
-        """Plain JSON."""
-        return {"lived": self.lived.state(), "standing": self.evaluations.state()}
+        """Return the state as plain JSON."""
+        return {"lived": self.ages.state(), "standing": self.proposals.state()}
 
     def restore(self, state: dict[str, object]) -> None:
-        """Go on where `state` was taken. Raises KeyError, TypeError or ValueError where it is not."""
+        """Restore a state. Raises KeyError, TypeError or ValueError if it is malformed."""
         lived, standing = state["lived"], state["standing"]
         if not isinstance(lived, dict) or not isinstance(standing, dict):
-            raise TypeError(f"a state of the guard's memory holds lived and standing, not {state!r:.80}")
-        self.lived.restore(lived)
-        self.evaluations.restore(standing)
+            raise TypeError(f"the guard's state needs `lived` and `standing`, not {state!r:.80}")
+        self.ages.restore(lived)
+        self.proposals.restore(standing)
 
 
-def by_hand(
+def manual_proposal(
     tool: str,
     target: str,
     subject: str,
@@ -129,9 +131,9 @@ def by_hand(
     by: str = "",
     proposal_id: str = "",
 ) -> Recommendation:
-    """What a person wants to change or do now, as a proposal for the guard.
+    """Return a manual change or action as a proposal for the guard.
 
-    >>> by_hand("redis", "cache-1", "hz", 10, 20).title
+    >>> manual_proposal("redis", "cache-1", "hz", 10, 20).title
     'hz of cache-1: 10 -> 20'
     """
     change = subject if is_action else f"{subject} of {target}: {before} -> {after}"
@@ -143,12 +145,12 @@ def by_hand(
     )  # fmt: skip
 
 
-def proposal_of(action: Action) -> Recommendation:
-    """A stored action as a proposal, to ask the guard again before it is sent.
+def proposal_from_action(action: Action) -> Recommendation:
+    """Return a stored action as a proposal, for the guard's check before it is sent.
 
-    A rollback's proposal goes to the value before; `Situation.undoes` has to name what it takes back.
+    For a rollback, `Situation.undoes` must be the action that it rolls back.
     """
-    made = by_hand(
+    made = manual_proposal(
         action.tool, action.target, action.subject, action.before, action.after, is_action=action.is_action,
         by=action.by, proposal_id=action.id,
     )  # fmt: skip

@@ -1,159 +1,167 @@
-"""Rows of the guard that refuse: how far a change goes, and what it does to memory and to data."""
+"""Guard rules that refuse changes by their size and by their effect on memory and data."""
 
 import math
 
-from trimtab.engine.actions.guard.guard_request import Ask, direction, figure
-from trimtab.engine.actions.guard.situation import Decision
+from trimtab.engine.actions.guard.guard_request import GuardRequest, direction, format_value
+from trimtab.engine.actions.guard.situation import GuardDecision
 from trimtab.engine.types import Knob, KnobType, format_bytes
 
-REPLICAS = frozenset({"replicas", "instances"})
-"""Knobs, or units, that count copies of a service."""
-MEMORY = frozenset(
+REPLICA_KNOBS = frozenset({"replicas", "instances"})
+"""Knob names and units that count replicas of a service."""
+MEMORY_KNOBS = frozenset(
     {
         "maxmemory", "max_memory_restart", "work_mem", "maintenance_work_mem", "autovacuum_work_mem",
         "logical_decoding_work_mem", "shared_buffers", "temp_buffers", "wal_buffers",
     }
 )  # fmt: skip
-"""Knobs of which more takes more of the host's memory."""
-POLICY = "maxmemory-policy"
+"""Knobs whose increase uses more host memory."""
+REDIS_POLICY_KNOB = "maxmemory-policy"
 
 
-def step(ask: Ask) -> Decision | None:
-    """No change is larger than a share of the value, or the knob's own step."""
-    sizes = _sizes(ask)
+def step(request: GuardRequest) -> GuardDecision | None:
+    """Refuse a change larger than a share of the value or the knob's own step."""
+    sizes = _measurable_step(request)
     if sizes is None:
         return None
     knob, before, after = sizes
-    most = largest_step(ask, knob, before, after)
+    most = largest_step(request, knob, before, after)
     if most is None or abs(after - before) <= most * (1 + 1e-9):
         return None
     edge = before + math.copysign(most, after - before)
-    return ask.refuse(
+    return request.refuse(
         "step",
-        f"{ask.place} {figure(knob, before)} -> {figure(knob, after)} is a step of "
-        f"{figure(knob, abs(after - before))}, at most {figure(knob, most)} may be at once; "
-        f"go to {figure(knob, edge)} first",
+        f"{request.label} {format_value(knob, before)} -> {format_value(knob, after)} is a step of "
+        f"{format_value(knob, abs(after - before))}, at most {format_value(knob, most)} is allowed at once; "
+        f"go to {format_value(knob, edge)} first",
     )
 
 
-def largest_step(ask: Ask, knob: Knob, before: float, after: float) -> float | None:
-    """In the knob's unit; None = unknown: it has no step of its own and starts at 0.
+def largest_step(request: GuardRequest, knob: Knob, before: float, after: float) -> float | None:
+    """Return the largest allowed step in the knob's unit; None = unknown (no own step, current value 0).
 
-    A step of its own counts in full only upwards, where going back is possible, and to the double at most.
+    A knob's own step applies in full only to increases of reversible knobs, and up to `limits.growth` times.
     """
-    share = ask.limits.step * abs(before)
+    share = request.limits.step * abs(before)
     least = 1.0 if knob.type is KnobType.INT else 0.0
     if knob.step is None:
         most = share
     elif before and knob.reversible and direction(before, after) > 0:
-        most = min(knob.step, (ask.limits.growth - 1) * abs(before))
+        most = min(knob.step, (request.limits.growth - 1) * abs(before))
     else:
         most = min(knob.step, share) if before else knob.step
     return max(most, least) or None
 
 
-def dead_band(ask: Ask) -> Decision | None:
-    """A small change is not worth one."""
-    sizes = _sizes(ask)
+def dead_band(request: GuardRequest) -> GuardDecision | None:
+    """Refuse a change below the dead band."""
+    sizes = _measurable_step(request)
     if sizes is None:
-        return _no_change(ask)
+        return _no_change(request)
     knob, before, after = sizes
-    least = ask.limits.dead_band * abs(before)
+    least = request.limits.dead_band * abs(before)
     if knob.step is not None:
         least = min(least, knob.step)
     if after != before and abs(after - before) >= least * (1 - 1e-9):
         return None
-    return ask.refuse(
+    return request.refuse(
         "dead band",
-        f"{ask.place} {figure(knob, before)} -> {figure(knob, after)} changes it by less than "
-        f"{figure(knob, least)}, which is not worth it; leave it",
+        f"{request.label} {format_value(knob, before)} -> {format_value(knob, after)} changes it "
+        f"by less than "
+        f"{format_value(knob, least)}, the dead band; no change is needed",
     )
 
 
-def _no_change(ask: Ask) -> Decision | None:
-    if ask.proposal.is_action or ask.proposal.after != ask.proposal.before:
+def _no_change(request: GuardRequest) -> GuardDecision | None:
+    if request.proposal.is_action or request.proposal.after != request.proposal.before:
         return None
-    return ask.refuse("dead band", f"{ask.place} is {ask.proposal.after!r} already; leave it")
+    return request.refuse(
+        "dead band", f"{request.label} is {request.proposal.after!r} already; no change is needed"
+    )
 
 
-def _sizes(ask: Ask) -> tuple[Knob, float, float] | None:
-    """Knob, before and after where a step can be measured."""
-    knob, before, after = ask.situation.knob, ask.before, ask.after
+def _measurable_step(request: GuardRequest) -> tuple[Knob, float, float] | None:
+    """Return knob, current and proposed value if the step can be measured, else None."""
+    knob, before, after = request.situation.knob, request.before_number, request.after_number
     if knob is None or before is None or after is None or math.isinf(before) or math.isinf(after):
         return None
     return knob, before, after
 
 
-def replicas(ask: Ask) -> Decision | None:
-    """So few replicas are left that one may fail."""
-    knob, after, least = ask.situation.knob, ask.after, ask.limits.fewest_replicas
-    if knob is None or after is None or not REPLICAS & {knob.name, knob.unit}:
+def replicas(request: GuardRequest) -> GuardDecision | None:
+    """Refuse a reduction below the minimum number of replicas."""
+    knob, after, least = request.situation.knob, request.after_number, request.limits.fewest_replicas
+    if knob is None or after is None or not REPLICA_KNOBS & {knob.name, knob.unit}:
         return None
-    if not ask.reduces or after >= least:
+    if not request.is_reduction or after >= least:
         return None
-    return ask.refuse("replicas", f"{ask.place} would be {after:g}, at least {least} have to stay")
+    return request.refuse("replicas", f"{request.label} would be {after:g}; the minimum is {least}")
 
 
-def redis_policy(ask: Ask) -> Decision | None:
-    """A Redis that must not lose keys does not begin to."""
-    proposal, share = ask.proposal, ask.situation.ttl_share
-    if proposal.is_action or proposal.subject != POLICY:
+def redis_policy(request: GuardRequest) -> GuardDecision | None:
+    """Refuse eviction policies under which Redis would lose keys that must stay."""
+    proposal, share = request.proposal, request.situation.ttl_share
+    if proposal.is_action or proposal.subject != REDIS_POLICY_KNOB:
         return None
     before, after = str(proposal.before), str(proposal.after)
     if before == "noeviction":
-        return ask.refuse(
+        return request.refuse(
             "Redis policy", f"{proposal.target} never evicts now; with {after} a queue in it would lose jobs"
         )
     if not after.startswith("allkeys-") or before.startswith("allkeys-") or share == 1:
         return None
-    told = "how many is unknown" if share is None else f"{share:.0%} of them expire"
-    return ask.refuse(
+    expiring = "the share that expires is unknown" if share is None else f"{share:.0%} of them expire"
+    return request.refuse(
         "Redis policy",
-        f"{after} would evict keys of {proposal.target} that never expire ({told}); "
-        "take volatile-*, or set TTLs",
+        f"{after} would evict keys of {proposal.target} that never expire ({expiring}); "
+        "use volatile-*, or set TTLs",
     )
 
 
-def memory(ask: Ask) -> Decision | None:
-    """More memory is only given where the host, or its control group, has it."""
-    knob, outlook = ask.situation.knob, ask.situation.memory
-    if knob is None or direction(ask.before, ask.after) <= 0 or not (outlook or knob.name in MEMORY):
+def memory(request: GuardRequest) -> GuardDecision | None:
+    """Refuse an increase of a memory knob beyond the memory limit, or with an unknown limit."""
+    knob, outlook = request.situation.knob, request.situation.memory
+    if (
+        knob is None
+        or direction(request.before_number, request.after_number) <= 0
+        or not (outlook or knob.name in MEMORY_KNOBS)
+    ):
         return None
-    share = ask.limits.memory_share
+    share = request.limits.memory_share
     if outlook is None or outlook.limit_bytes is None:
-        return ask.refuse(
-            "memory", f"how much memory {ask.proposal.target} may use is unknown; set memory_limit"
+        return request.refuse(
+            "memory", f"the memory limit of {request.proposal.target} is unknown; set memory_limit"
         )
     projected = outlook.projected_bytes
     if projected is not None and projected <= share * outlook.limit_bytes:
         return None
     total = "unknown" if projected is None else format_bytes(projected)
-    return ask.refuse(
+    return request.refuse(
         "memory",
         f"{outlook.breakdown} = {total}, over {share:.0%} of {format_bytes(outlook.limit_bytes)} "
-        f"({format_bytes(share * outlook.limit_bytes)}); raise {ask.place} less, or give it more memory",
+        f"({format_bytes(share * outlook.limit_bytes)}); raise {request.label} by less, or raise the limit",
     )
 
 
-def warming(ask: Ask) -> Decision | None:
-    """A cache is warmed so gently that its origin does not notice."""
-    if not ask.proposal.is_action or not ask.proposal.subject.startswith("warm"):
+def cache_warming(request: GuardRequest) -> GuardDecision | None:
+    """Refuse cache warming whose request rate or error rate exceeds the limits of the origin."""
+    if not request.proposal.is_action or not request.proposal.subject.startswith("warm"):
         return None
-    facts, limits = ask.situation.warming, ask.limits
+    facts, limits = request.situation.warming, request.limits
     if facts is None or facts.asked_per_s is None or facts.origin_per_s is None or facts.errors is None:
-        return ask.refuse(
-            "cache warming", f"how {ask.proposal.target}'s origin does is unknown; warm it by hand"
+        return request.refuse(
+            "cache warming",
+            f"the load on {request.proposal.target}'s origin is unknown; warm the cache manually",
         )
     if facts.errors >= limits.warm_errors:
-        return ask.refuse(
+        return request.refuse(
             "cache warming",
-            f"{facts.errors:.1%} of the origin's answers are errors, {limits.warm_errors:.1%} end it",
+            f"{facts.errors:.1%} of the origin's answers are errors; the limit is {limits.warm_errors:.1%}",
         )
     most = min(limits.warm_per_s, limits.warm_share * facts.origin_per_s)
     if facts.asked_per_s <= most:
         return None
-    return ask.refuse(
+    return request.refuse(
         "cache warming",
-        f"{facts.asked_per_s:g} requests/s are more than {most:g} (at most {limits.warm_per_s:g}, and "
+        f"{facts.asked_per_s:g} requests/s exceed {most:g} (at most {limits.warm_per_s:g}, and "
         f"{limits.warm_share:.0%} of the origin's {facts.origin_per_s:g}); warm more slowly",
     )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.builders.actions import action_of, recommendation_of
+from tests.builders.actions import make_action, make_recommendation
 from tests.builders.series import SECOND, START
 from tests.contracts.event_store_contract import ulid
 from trimtab.engine.actions import drift
@@ -21,26 +21,29 @@ def read(value, set_here=True):
 
 HELD = [
     # the newest that took effect counts
-    ([action_of(ulid(2), after=150, **KEPT), action_of(ulid(1), **KEPT)], 150),
+    ([make_action(ulid(2), after=150, **KEPT), make_action(ulid(1), **KEPT)], 150),
     # one that failed changed nothing
-    ([action_of(ulid(2), state=ActionState.FAILED), action_of(ulid(1), **KEPT)], 125),
-    ([action_of(ulid(2), state=ActionState.REFUSED), action_of(ulid(1), **KEPT)], 125),
-    ([action_of(ulid(1), state=ActionState.INCONCLUSIVE)], 125),
-    ([action_of(ulid(1), state=ActionState.VERIFYING)], 125),
+    ([make_action(ulid(2), state=ActionState.FAILED), make_action(ulid(1), **KEPT)], 125),
+    ([make_action(ulid(2), state=ActionState.REFUSED), make_action(ulid(1), **KEPT)], 125),
+    ([make_action(ulid(1), state=ActionState.INCONCLUSIVE)], 125),
+    ([make_action(ulid(1), state=ActionState.VERIFYING)], 125),
     # what was taken back, is on its way or may have taken effect is not ours to hold
-    ([action_of(ulid(2), undoes=ulid(1), **KEPT), action_of(ulid(1), state=ActionState.ROLLED_BACK)], None),
-    ([action_of(ulid(1), state=ActionState.ROLLED_BACK)], None),
-    ([action_of(ulid(2), state=ActionState.EXECUTING), action_of(ulid(1), **KEPT)], None),
-    ([action_of(ulid(2), state=ActionState.UNKNOWN), action_of(ulid(1), **KEPT)], None),
+    (
+        [make_action(ulid(2), undoes=ulid(1), **KEPT), make_action(ulid(1), state=ActionState.ROLLED_BACK)],
+        None,
+    ),
+    ([make_action(ulid(1), state=ActionState.ROLLED_BACK)], None),
+    ([make_action(ulid(2), state=ActionState.EXECUTING), make_action(ulid(1), **KEPT)], None),
+    ([make_action(ulid(2), state=ActionState.UNKNOWN), make_action(ulid(1), **KEPT)], None),
     # an action of a tool sets nothing
-    ([action_of(ulid(1), is_action=True, subject="reload", **KEPT)], None),
+    ([make_action(ulid(1), is_action=True, subject="reload", **KEPT)], None),
 ]
 
 
 @pytest.mark.parametrize(("actions", "value"), HELD)
 def test_whose_value_a_knob_has(actions, value):
     """A knob is held to be at the value of the newest change that stands."""
-    found = drift.held(actions)
+    found = drift.knobs_in_effect(actions)
     assert [action.after for action in found.values()] == ([] if value is None else [value])
 
 
@@ -53,7 +56,7 @@ def test_whose_value_a_knob_has(actions, value):
 )  # fmt: skip
 def test_a_notice_waits_for_the_action_that_it_was_made_for(state, place):
     """While a knob is about to be set, what is told of it is not over."""
-    assert drift.under_way([action_of(ulid(1), state=state)]) == place
+    assert drift.knobs_being_changed([make_action(ulid(1), state=state)]) == place
 
 
 @pytest.mark.parametrize(
@@ -70,8 +73,8 @@ def test_a_notice_waits_for_the_action_that_it_was_made_for(state, place):
 )
 def test_what_has_drifted(after, readings, apart):
     """A value that reads otherwise has drifted; what cannot be read has not."""
-    found = drift.held([action_of(ulid(1), after=after, **KEPT)])
-    assert bool(drift.drifted(found, readings)) is apart
+    found = drift.knobs_in_effect([make_action(ulid(1), after=after, **KEPT)])
+    assert bool(drift.drifted_knobs(found, readings)) is apart
 
 
 @pytest.mark.parametrize(
@@ -81,8 +84,8 @@ def test_what_has_drifted(after, readings, apart):
 )  # fmt: skip
 def test_a_notice_never_goes_by_itself(mode, given):
     """It says both values, who set it and how long that lasts; a person decides whatever the mode is."""
-    action = action_of(ulid(1), by="ann", told="maxmemory 125", **KEPT)
-    made = drift.notice(START, ulid(9), action, read(100)[PLACE], mode, "redis-cli ...")
+    action = make_action(ulid(1), by="ann", told="maxmemory 125", **KEPT)
+    made = drift.drift_recommendation(START, ulid(9), action, read(100)[PLACE], mode, "redis-cli ...")
     assert (made.before, made.after, made.mode, made.command) == (100, 125, given, "redis-cli ...")
     assert made.title == "maxmemory of cache-1 is 100, not 125 as it was set"
     assert "ann set it to 125 at 2026-01-01" in made.evidence[0]
@@ -94,8 +97,8 @@ def test_a_notice_never_goes_by_itself(mode, given):
 
 def test_a_notice_says_only_what_is_known():
     """When it was written down where nobody knows when it was sent; nothing where its tool told nothing."""
-    action = action_of(ulid(1), created=START + 60 * SECOND, by="ann")
-    made = drift.notice(START, ulid(9), action, read(100)[PLACE], Mode.APPROVE, "")
+    action = make_action(ulid(1), created=START + 60 * SECOND, by="ann")
+    made = drift.drift_recommendation(START, ulid(9), action, read(100)[PLACE], Mode.APPROVE, "")
     assert "at 2026-01-01T00:01:00" in made.evidence[0]
     assert len(made.evidence) == 2
     assert made.confidence == 0.5
@@ -103,15 +106,15 @@ def test_a_notice_says_only_what_is_known():
 
 def test_a_dismissal_is_heard_until_it_is_set_anew():
     """Who dismissed it wants the value that is there; another value, or another change, is told again."""
-    action = action_of(ulid(1), **KEPT)
-    made = drift.notice(START, ulid(9), action, read(100)[PLACE], Mode.AUTO, "")
-    gone = recommendation_of(
+    action = make_action(ulid(1), **KEPT)
+    made = drift.drift_recommendation(START, ulid(9), action, read(100)[PLACE], Mode.AUTO, "")
+    gone = make_recommendation(
         ulid(3), state=RecommendationState.DISMISSED, fingerprint=made.fingerprint, created=START + SECOND
     )
-    assert not drift.wanted(made, action, [gone])
-    assert not drift.wanted(made, action_of(ulid(2), created=gone.created, **KEPT), [gone])
+    assert not drift.is_wanted(made, action, [gone])
+    assert not drift.is_wanted(made, make_action(ulid(2), created=gone.created, **KEPT), [gone])
     pending = replace(gone, state=RecommendationState.PENDING)
-    assert drift.wanted(made, action, [pending, replace(gone, fingerprint="redis/cache-1/hz/drift")])
-    assert drift.wanted(made, action_of(ulid(2), created=START + 2 * SECOND, **KEPT), [gone])
-    other = drift.notice(START, ulid(9), action, read(90)[PLACE], Mode.AUTO, "")
-    assert drift.wanted(other, action, [gone])
+    assert drift.is_wanted(made, action, [pending, replace(gone, fingerprint="redis/cache-1/hz/drift")])
+    assert drift.is_wanted(made, make_action(ulid(2), created=START + 2 * SECOND, **KEPT), [gone])
+    other = drift.drift_recommendation(START, ulid(9), action, read(90)[PLACE], Mode.AUTO, "")
+    assert drift.is_wanted(other, action, [gone])

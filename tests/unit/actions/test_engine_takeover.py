@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from tests.builders.action_stack import Room, fake_redis
-from tests.builders.actions import recommendation_of
+from tests.builders.action_stack import ActionStack, make_fake_tool
+from tests.builders.actions import make_recommendation
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.ports import FakeClock
 from trimtab.engine.actions.executor import Deadlines
-from trimtab.engine.audit.audit_export import verify
+from trimtab.engine.audit.audit_export import verify_audit
 from trimtab.engine.errors import LockedError, StoreError
 from trimtab.engine.store.action_ledger import ActionLedger
 from trimtab.engine.store.audit_anchor import ANCHOR_FILE
@@ -29,7 +29,7 @@ POINTS = {
 WHERE = [(name, number) for name, often in POINTS.items() for number in range(1, often + 1)]
 
 
-class Stands:
+class PauseAt:
     """Stands still at the n-th time that a point is passed, until it is let go."""
 
     def __init__(self, where):
@@ -44,21 +44,21 @@ class Stands:
             assert self.go.wait(30)
 
 
-def room_of(folder, clock, tool, epoch, boundary=lambda _: None):
+def open_stack(folder, clock, tool, epoch, boundary=lambda _: None):
     """An engine on the store, under an epoch of its own; each has its data folder, as on another machine."""
     store = EventStore(f"sqlite:///{folder}/trimtab.db", clock.now, epoch=epoch).open()
     ledger = ActionLedger(store.fenced, folder / f"data-{epoch}" / ANCHOR_FILE, boundary)
     deadlines = Deadlines(send_s=20, settle_s=0)
-    return store, Room(ledger, clock, tool, boundary=boundary, deadlines=deadlines, first=epoch * 1000)
+    return store, ActionStack(ledger, clock, tool, boundary=boundary, deadlines=deadlines, first=epoch * 1000)
 
 
-def until_refused(room):
+def until_refused(stack):
     """Steps of an engine that does not know that it was taken over; how it ended."""
 
     async def work():
         for _ in range(3):
-            await room.step()
-        room.ledger.append_audit("looked", "engine", "trimtab")  # it had nothing left to write
+            await stack.step()
+        stack.ledger.append_audit("looked", "engine", "trimtab")  # it had nothing left to write
 
     try:
         asyncio.run(work())
@@ -69,16 +69,16 @@ def until_refused(room):
 
 def trial(folder, where):
     """The first stands still at `where`, the second takes over and does what is open, the first goes on."""
-    clock, tool, stands = FakeClock(), fake_redis(), Stands(where)
-    first_store, first = room_of(folder, clock, tool, 1, stands)
-    made = recommendation_of(ulid(500), tool="fake", target="fake", subject="size", mode=Mode.AUTO)
+    clock, tool, stands = FakeClock(), make_fake_tool(), PauseAt(where)
+    first_store, first = open_stack(folder, clock, tool, 1, stands)
+    made = make_recommendation(ulid(500), tool="fake", target="fake", subject="size", mode=Mode.AUTO)
     ActionLedger(first_store.fenced).save_recommendation(made, "recommended", "trimtab")
     ended = []
     thread = threading.Thread(target=lambda: ended.append(until_refused(first)))
     thread.start()
     assert stands.stands.wait(30), where
     clock.tick(60)
-    second_store, second = room_of(folder, clock, tool, 2)
+    second_store, second = open_stack(folder, clock, tool, 2)
     for _ in range(3):
         asyncio.run(second.step())
     rows = len(second.ledger.audit_rows())
@@ -111,17 +111,17 @@ def test_a_hundred_stale_engines_are_refused(tmp_path):
 
 def test_who_holds_the_end_of_the_audit_for_ever_is_told(tmp_path, monkeypatch):
     """A process that stands still with the file's lock holds nobody up for ever."""
-    clock, tool, stands = FakeClock(), fake_redis(), Stands(("ledger.commit", 1))
-    store, room = room_of(tmp_path, clock, tool, 1, stands)
-    thread = threading.Thread(target=lambda: room.ledger.append_audit("a", "b", "c"))
+    clock, tool, stands = FakeClock(), make_fake_tool(), PauseAt(("ledger.commit", 1))
+    store, stack = open_stack(tmp_path, clock, tool, 1, stands)
+    thread = threading.Thread(target=lambda: stack.ledger.append_audit("a", "b", "c"))
     thread.start()
     assert stands.stands.wait(30)
     monkeypatch.setattr("trimtab.engine.store.audit_anchor._LOCK_ATTEMPTS", 2)
     try:
         with pytest.raises(StoreError, match=r"another process has held it for 0\.01 s"):
-            room.ledger.audit_heads()
+            stack.ledger.audit_heads()
     finally:
         stands.go.set()
         thread.join(30)
-    assert verify(room.ledger) == []
+    assert verify_audit(stack.ledger) == []
     store.close()

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.builders.action_stack import Room, fake_redis, until
-from tests.builders.actions import action_of
+from tests.builders.action_stack import ActionStack, make_fake_tool, wait_until
+from tests.builders.actions import make_action
 from tests.builders.ledgers import open_ledger
 from tests.builders.series import SECOND
 from tests.contracts.event_store_contract import ulid
@@ -33,40 +33,40 @@ def ledger(tmp_path):
 
 
 @pytest.fixture
-def room(ledger):
-    return Room(ledger, FakeClock(), fake_redis())
+def stack(ledger):
+    return ActionStack(ledger, FakeClock(), make_fake_tool())
 
 
-async def executed(room, **changed):
+async def executed(stack, **changed):
     """A new action, executed."""
-    action = await room.starter.journal.propose(action_of(ulid(1), **{**CHANGE, **changed}))
-    return await room.executor.execute(action)
+    action = await stack.launcher.journal.propose(make_action(ulid(1), **{**CHANGE, **changed}))
+    return await stack.executor.execute(action)
 
 
-async def test_a_change_is_written_down_before_it_is_sent(room):
+async def test_a_change_is_written_down_before_it_is_sent(stack):
     """`executing` with the value before stands in the ledger when the tool is asked; then what it said."""
     seen = []
-    room.tool.gates["apply"] = asyncio.Event()
-    task = asyncio.create_task(executed(room))
-    await until(lambda: any(call[0] == "apply" for call in room.tool.calls))
-    seen.append(room.ledger.action(ulid(1)))
-    room.tool.gates["apply"].set()
+    stack.tool.gates["apply"] = asyncio.Event()
+    task = asyncio.create_task(executed(stack))
+    await wait_until(lambda: any(call[0] == "apply" for call in stack.tool.calls))
+    seen.append(stack.ledger.action(ulid(1)))
+    stack.tool.gates["apply"].set()
     done = await task
     assert (seen[0].state, seen[0].started, seen[0].set_before) == (
         ActionState.EXECUTING,
-        room.clock.now(),
+        stack.clock.now(),
         True,
     )
     assert (done.state, done.told) == (
         ActionState.VERIFYING,
         "lasts until restart; to make it last: size 125",
     )
-    assert [row.what for row in room.ledger.audit_rows(subject=ulid(1))] == [
+    assert [row.what for row in stack.ledger.audit_rows(subject=ulid(1))] == [
         "proposed",
         "executing",
         "verifying",
     ]
-    assert room.tool.effects == [("fake", "size", 125)]
+    assert stack.tool.effects == [("fake", "size", 125)]
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ async def test_a_change_is_written_down_before_it_is_sent(room):
         ("apply", ToolError("not allowed"), "not allowed"),
     ],
 )
-async def test_what_was_refused_has_failed(room, call, error, words):
+async def test_what_was_refused_has_failed(stack, call, error, words):
     """Nothing was changed, and the outcome says why."""
-    room.tool.respond_with(call, error)
-    done = await executed(room)
+    stack.tool.respond_with(call, error)
+    done = await executed(stack)
     assert (done.state, done.outcome.words) == (ActionState.FAILED, words)
-    assert room.tool.effects == []
+    assert stack.tool.effects == []
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ async def test_what_was_refused_has_failed(room, call, error, words):
         ({"before": None}, "size of fake is 100, None was expected"),
     ],
 )
-async def test_what_does_not_fit_is_not_sent(room, changed, words):
+async def test_what_does_not_fit_is_not_sent(stack, changed, words):
     """Another value, a target that is not listed, a tool that is not there."""
-    done = await executed(room, **changed)
+    done = await executed(stack, **changed)
     assert done.state is ActionState.FAILED
     assert f"not sent: {words}" in done.outcome.words
-    assert not any(call[0] == "apply" for call in room.tool.calls)
+    assert not any(call[0] == "apply" for call in stack.tool.calls)
     assert done.started is None
 
 
@@ -113,50 +113,50 @@ async def test_what_does_not_fit_is_not_sent(room, changed, words):
         (False, 777, ActionState.UNKNOWN),  # somebody else was there
     ],
 )
-async def test_a_lost_answer_is_read_back(room, lost_after, value, state):
+async def test_a_lost_answer_is_read_back(stack, lost_after, value, state):
     """And what is read decides; it is not sent again."""
     if value is not None:
-        room.tool.values["fake", "size"] = value
-        room.tool.respond_with("read", await fake_redis().read("fake", "size"))
-    (room.tool.fail_after_effect if lost_after else room.tool.respond_with)("apply", LOST)
-    done = await executed(room)
+        stack.tool.values["fake", "size"] = value
+        stack.tool.respond_with("read", await make_fake_tool().read("fake", "size"))
+    (stack.tool.fail_after_effect if lost_after else stack.tool.respond_with)("apply", LOST)
+    done = await executed(stack)
     assert done.state is state
     assert "the connection broke" in (done.outcome.words if done.outcome else done.told)
-    assert len([call for call in room.tool.calls if call[0] == "apply"]) == 1
+    assert len([call for call in stack.tool.calls if call[0] == "apply"]) == 1
 
 
-async def test_a_lost_answer_that_cannot_be_read_back_is_unknown(room):
+async def test_a_lost_answer_that_cannot_be_read_back_is_unknown(stack):
     """It is said, and never sent again."""
-    room.tool.fail_after_effect("apply", LOST)
-    room.tool.respond_with("read", None, ToolError("away"))
-    done = await executed(room)
+    stack.tool.fail_after_effect("apply", LOST)
+    stack.tool.respond_with("read", None, ToolError("away"))
+    done = await executed(stack)
     assert done.state is ActionState.UNKNOWN
     assert done.outcome.words == "the connection broke; the value could not be read back (away)"
 
 
 @pytest.mark.parametrize("error", [LOST, ValueError("a fault of the tool"), None])
-async def test_an_action_without_an_answer_is_unknown(room, error):
+async def test_an_action_without_an_answer_is_unknown(stack, error):
     """There is nothing to read back of it; a timeout and a fault count as no answer, too."""
     if error is None:
-        room.tool.gates["run"] = asyncio.Event()
+        stack.tool.gates["run"] = asyncio.Event()
     else:
-        room.tool.respond_with("run", error)
-    done = await executed(room, **FLUSH)
+        stack.tool.respond_with("run", error)
+    done = await executed(stack, **FLUSH)
     assert done.state is ActionState.UNKNOWN
     assert "not done again" in done.outcome.words
 
 
-async def test_an_action_is_told_its_key(room):
+async def test_an_action_is_told_its_key(stack):
     """So that a tool that takes one can refuse the second."""
-    done = await executed(room, **FLUSH)
+    done = await executed(stack, **FLUSH)
     assert (done.state, done.told) == (ActionState.VERIFYING, "flush done")
-    assert room.tool.effects == [("fake", "flush", f"key-{ulid(1)}")]
+    assert stack.tool.effects == [("fake", "flush", f"key-{ulid(1)}")]
 
 
-async def test_no_answer_ends_at_the_deadline(room):
+async def test_no_answer_ends_at_the_deadline(stack):
     """It is read back then."""
-    room.tool.gates["apply"] = asyncio.Event()
-    done = await executed(room)
+    stack.tool.gates["apply"] = asyncio.Event()
+    done = await executed(stack)
     assert done.state is ActionState.FAILED
     assert done.outcome.words == "no answer in 0.2 s; it reads 100: it was not changed"
 
@@ -164,67 +164,67 @@ async def test_no_answer_ends_at_the_deadline(room):
 async def test_a_change_that_comes_late_is_seen(ledger):
     """Unchanged is read twice, some time apart, before it counts as failed."""
     clock = FakeClock()
-    room = Room(ledger, clock, fake_redis(), deadlines=Deadlines(0.2, 0.2, settle_s=1.0))
-    room.tool.respond_with("apply", LOST)
-    task = asyncio.create_task(executed(room))
-    await until(lambda: clock.sleepers)
-    room.tool.values["fake", "size"] = 125
+    stack = ActionStack(ledger, clock, make_fake_tool(), deadlines=Deadlines(0.2, 0.2, settle_s=1.0))
+    stack.tool.respond_with("apply", LOST)
+    task = asyncio.create_task(executed(stack))
+    await wait_until(lambda: clock.sleepers)
+    stack.tool.values["fake", "size"] = 125
     clock.tick(1.0)
     assert (await task).state is ActionState.VERIFYING
 
 
-async def test_two_that_execute_the_same_action_send_it_once(room):
+async def test_two_that_execute_the_same_action_send_it_once(stack):
     """The second is told; across processes, too."""
-    action = await room.starter.journal.propose(action_of(ulid(1), **CHANGE))
-    other = Room(room.ledger, room.clock, room.tool)
+    action = await stack.launcher.journal.propose(make_action(ulid(1), **CHANGE))
+    other = ActionStack(stack.ledger, stack.clock, stack.tool)
     results = await asyncio.gather(
-        *(each.execute(action) for each in (room.executor, room.executor, other.executor)),
+        *(each.execute(action) for each in (stack.executor, stack.executor, other.executor)),
         return_exceptions=True,
     )
     assert sorted(type(result).__name__ for result in results) == ["Action", "ConflictError", "ConflictError"]
-    assert room.tool.effects == [("fake", "size", 125)]
+    assert stack.tool.effects == [("fake", "size", 125)]
 
 
-async def test_nothing_is_sent_once_it_is_paused(room):
+async def test_nothing_is_sent_once_it_is_paused(stack):
     """Even where the pause came after the guard had allowed it: it stays as it was."""
-    room.ledger.set_pause(Pause(on=True, by="ann"))
-    assert (await executed(room)).state is ActionState.PROPOSED
-    assert room.tool.effects == []
+    stack.ledger.set_pause(Pause(on=True, by="ann"))
+    assert (await executed(stack)).state is ActionState.PROPOSED
+    assert stack.tool.effects == []
 
 
-async def test_who_stood_still_sends_nothing(room):
+async def test_who_stood_still_sends_nothing(stack):
     """Between writing down and sending another engine may have taken over and looked."""
-    room.executor.boundary = lambda name: room.clock.tick(31) if name == "executor.send" else None
-    done = await executed(room)
+    stack.executor.boundary = lambda name: stack.clock.tick(31) if name == "executor.send" else None
+    done = await executed(stack)
     assert done.state is ActionState.FAILED
     assert "passed before it could be" in done.outcome.words
-    assert room.tool.effects == []
+    assert stack.tool.effects == []
 
 
 @pytest.mark.parametrize(
     ("value", "state"), [(125, ActionState.VERIFYING), (100, ActionState.FAILED), (7, ActionState.UNKNOWN)]
 )
-async def test_an_interrupted_action_is_read_back(room, value, state):
+async def test_an_interrupted_action_is_read_back(stack, value, state):
     """At the next start: what is there decides, and nothing is sent."""
-    action = await room.starter.journal.propose(action_of(ulid(1), **CHANGE))
-    action = await room.starter.journal.executing(action, await room.tool.read("fake", "size"))
-    room.tool.values["fake", "size"] = value
-    assert (await room.executor.recover(action, give_up=False)).state is state
-    assert not any(call[0] == "apply" for call in room.tool.calls)
+    action = await stack.launcher.journal.propose(make_action(ulid(1), **CHANGE))
+    action = await stack.launcher.journal.mark_executing(action, await stack.tool.read("fake", "size"))
+    stack.tool.values["fake", "size"] = value
+    assert (await stack.executor.recover(action, give_up=False)).state is state
+    assert not any(call[0] == "apply" for call in stack.tool.calls)
 
 
-async def test_an_interrupted_action_waits_for_its_tool(room):
+async def test_an_interrupted_action_waits_for_its_tool(stack):
     """For a while; then it is unknown."""
-    action = await room.starter.journal.propose(action_of(ulid(1), **CHANGE))
-    action = await room.starter.journal.executing(action, None)
-    room.tool.respond_with("read", ToolError("away"), ToolError("away"))
-    assert await room.executor.recover(action, give_up=False) == action
-    assert (await room.executor.recover(action, give_up=True)).state is ActionState.UNKNOWN
+    action = await stack.launcher.journal.propose(make_action(ulid(1), **CHANGE))
+    action = await stack.launcher.journal.mark_executing(action, None)
+    stack.tool.respond_with("read", ToolError("away"), ToolError("away"))
+    assert await stack.executor.recover(action, give_up=False) == action
+    assert (await stack.executor.recover(action, give_up=True)).state is ActionState.UNKNOWN
 
 
-async def test_a_clock_that_moves_is_no_standstill(room):
+async def test_a_clock_that_moves_is_no_standstill(stack):
     """A second between writing and sending is usual."""
-    room.executor.boundary = lambda _: room.clock.tick(0.1)
-    done = await executed(room)
+    stack.executor.boundary = lambda _: stack.clock.tick(0.1)
+    done = await executed(stack)
     assert done.state is ActionState.VERIFYING
-    assert room.clock.now() - done.created < SECOND
+    assert stack.clock.now() - done.created < SECOND

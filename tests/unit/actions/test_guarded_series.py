@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.builders.actions import action_of, recommendation_of
+from tests.builders.actions import make_action, make_recommendation
 from tests.builders.series import START, tick_scores
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.fake_control_loop import FakeIncidents, FakeLedger
 from tests.fakes.fake_tools import FakeKeyValueStore
 from tests.fakes.ports import FakeClock
-from trimtab.engine.actions.decision_contracts import Guarded
-from trimtab.engine.actions.guarded_series import MOST, GuardedSeries
+from trimtab.engine.actions.decision_contracts import GuardrailMetric
+from trimtab.engine.actions.guarded_series import MAX_METRICS, GuardedSeries
 from trimtab.engine.detection.entities import entity_of
-from trimtab.engine.detection.tick_result import Sensed
+from trimtab.engine.detection.tick_result import TickResult
 from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.types import (
     Incident,
@@ -54,9 +54,9 @@ def watching(*keys, gone=()):
     """A live view of these series; `gone` have left."""
     live, n = LiveState(), len(keys)
     shown = np.array([key not in gone for key in keys], np.bool_)
-    sensed = Sensed(
+    sensed = TickResult(
         keys, tick_scores("p", START, np.ones(n)), (), np.empty(0, np.int64), np.zeros(n, np.int64), shown,
-        {}, certain=True,
+        {}, complete=True,
     )  # fmt: skip
     live.set_source_status(SourceStatus("p", SourceState.UP, 15.0))
     live.publish_tick(sensed, 15.0, (), info)
@@ -72,8 +72,8 @@ def made():
         (entity_of(LATENCY),), (),
     )  # fmt: skip
     incidents.save_incidents([incident])
-    ledger.save_recommendation(recommendation_of(ulid(2), incident_id=incident.id), "proposed", "trimtab")
-    return ledger, incidents, action_of(ulid(3), recommendation_id=ulid(2))
+    ledger.save_recommendation(make_recommendation(ulid(2), incident_id=incident.id), "proposed", "trimtab")
+    return ledger, incidents, make_action(ulid(3), recommendation_id=ulid(2))
 
 
 def test_latencies_and_errors_of_the_incident_are_guarded(made):
@@ -82,7 +82,10 @@ def test_latencies_and_errors_of_the_incident_are_guarded(made):
     guarded = GuardedSeries(ledger, incidents, watching(CPU, LATENCY, OTHERS, ERRORS), FakeKeyValueStore())(
         action
     )
-    assert guarded == (Guarded(ERRORS.id, str(ERRORS), False), Guarded(LATENCY.id, str(LATENCY), False))
+    assert guarded == (
+        GuardrailMetric(ERRORS.id, str(ERRORS), False),
+        GuardrailMetric(LATENCY.id, str(LATENCY), False),
+    )
 
 
 def test_what_is_not_watched_now_guards_nothing(made):
@@ -101,13 +104,13 @@ def test_an_action_is_judged_by_the_same_series_to_its_end(made):
     first = guarding(action)
     guarding.live = watching(ERRORS)
     assert guarding(action) == first
-    assert guarding(action_of(ulid(4), recommendation_id=ulid(2)))[0].series_id == ERRORS.id
+    assert guarding(make_action(ulid(4), recommendation_id=ulid(2)))[0].series_id == ERRORS.id
 
 
 def scaling(ledger, incidents, live, memory, *loads):
     """The series of a step for a load, which these series are, and what guards it."""
     guarding = GuardedSeries(ledger, incidents, live, memory)
-    guarding.scaled = {"redis/cache-1/maxmemory": tuple(key.id for key in loads)}
+    guarding.load_series = {"redis/cache-1/maxmemory": tuple(key.id for key in loads)}
     return guarding
 
 
@@ -133,7 +136,7 @@ def test_a_choice_is_not_settled_while_the_engine_starts(made):
     assert [one.series_id for one in guarding(action)] == [HITS.id]
     guarding.live.update_source_status("q", state=SourceState.UNKNOWN)
     assert [one.series_id for one in guarding(action)] == [HITS.id]  # which load it follows is not known yet
-    guarding.scaled = {"redis/cache-1/maxmemory": (CPU.id,)}
+    guarding.load_series = {"redis/cache-1/maxmemory": (CPU.id,)}
     assert [one.series_id for one in guarding(action)] == [HITS.id, LATENCY.id]
 
 
@@ -146,7 +149,7 @@ def test_there_are_few_of_them(made):
         Incident(ulid(1), START, None, IncidentState.OPEN, "shop", 0.6, Severity.HIGH, False, False, hit, ())
     ])  # fmt: skip
     guarded = GuardedSeries(ledger, incidents, watching(*keys), FakeKeyValueStore())(action)
-    assert [one.series_id for one in guarded] == [key.id for key in reversed(keys)][:MOST]
+    assert [one.series_id for one in guarded] == [key.id for key in reversed(keys)][:MAX_METRICS]
 
 
 @pytest.mark.parametrize(
@@ -157,12 +160,12 @@ def test_there_are_few_of_them(made):
 def test_without_an_incident_the_target_is_guarded(made, changed):
     """What the tool itself tells of it, where more hits and less of all else is better, and nobody else."""
     ledger, incidents, action = made
-    ledger.save_recommendation(recommendation_of(ulid(5)), "proposed", "trimtab")
+    ledger.save_recommendation(make_recommendation(ulid(5)), "proposed", "trimtab")
     guarding = GuardedSeries(
         ledger, incidents, watching(LATENCY, HITS, SLOW, CPU, OTHER_CACHE), FakeKeyValueStore()
     )
-    assert guarding(action_of(action.id, **changed)) == (
-        Guarded(SLOW.id, str(SLOW), False), Guarded(HITS.id, str(HITS), True)
+    assert guarding(make_action(action.id, **changed)) == (
+        GuardrailMetric(SLOW.id, str(SLOW), False), GuardrailMetric(HITS.id, str(HITS), True)
     )  # fmt: skip
 
 
@@ -178,6 +181,6 @@ def test_few_actions_are_kept_in_mind(made):
     ledger, incidents, _ = made
     guarding = GuardedSeries(ledger, incidents, watching(LATENCY), FakeKeyValueStore())
     for number in range(150):
-        guarding(action_of(ulid(100 + number), recommendation_id=ulid(2)))
+        guarding(make_action(ulid(100 + number), recommendation_id=ulid(2)))
     assert len(guarding._chosen) == 100
     assert ulid(249) in guarding._chosen

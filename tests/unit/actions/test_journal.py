@@ -5,9 +5,18 @@ import itertools
 import pytest
 
 from tests.builders.action_stack import open_ledger
-from tests.builders.actions import EFFECT, action_of
+from tests.builders.actions import EFFECT, make_action
 from tests.contracts.event_store_contract import ulid
-from trimtab.engine.actions.journal import TRANSITIONS, Journal, check, locked, proof, reads, restores, same
+from trimtab.engine.actions.journal import (
+    TRANSITIONS,
+    Journal,
+    check_transition,
+    is_at_value,
+    is_manual_undo,
+    is_same_value,
+    lock_reason,
+    state_from_reading,
+)
 from trimtab.engine.errors import ConflictError
 from trimtab.engine.types import ActionState, KnobReading, Lasts, Outcome
 
@@ -23,12 +32,12 @@ ALLOWED = {
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(S, S)))
 def test_an_action_goes_only_where_the_table_says(before, after):
     """Each pair of states: nothing goes back to executing, nothing leaves failed or rolled back."""
-    action = action_of(ulid(1), state=before)
+    action = make_action(ulid(1), state=before)
     if (before, after) in ALLOWED:
-        check(action, after)
+        check_transition(action, after)
     else:
         with pytest.raises(ConflictError, match=f"is {before} and cannot become {after}"):
-            check(action, after)
+            check_transition(action, after)
 
 
 def test_every_state_is_in_the_table():
@@ -48,8 +57,8 @@ def test_every_state_is_in_the_table():
 )  # fmt: skip
 def test_values_are_compared_as_a_knob_holds_them(one, other, equal):
     """Numbers up to rounding, everything else exactly; true is not 1; unknown equals nothing."""
-    assert same(one, other) is equal
-    assert same(other, one) is equal
+    assert is_same_value(one, other) is equal
+    assert is_same_value(other, one) is equal
 
 
 @pytest.mark.parametrize(
@@ -70,35 +79,38 @@ def test_values_are_compared_as_a_knob_holds_them(one, other, equal):
 def test_what_a_value_proves(before, after, value, set_here, state):
     """Applied, not applied, or neither: of an action that was interrupted."""
     reading = KnobReading(value, set_here, Lasts.UNTIL_RESTART)
-    assert proof(action_of(ulid(1), before=before, after=after), reading) is state
-    assert reads(reading, after) is (state is S.VERIFYING)
+    assert state_from_reading(make_action(ulid(1), before=before, after=after), reading) is state
+    assert is_at_value(reading, after) is (state is S.VERIFYING)
 
 
-FAILED_UNDO = action_of(ulid(2), state=S.FAILED, undoes=ulid(1))
-UNKNOWN = action_of(ulid(3), state=S.UNKNOWN)
+FAILED_UNDO = make_action(ulid(2), state=S.FAILED, undoes=ulid(1))
+UNKNOWN = make_action(ulid(3), state=S.UNKNOWN)
 
 
 @pytest.mark.parametrize(
     ("newest_first", "said"),
     [
         ([], None),
-        ([action_of(ulid(1), state=S.KEPT)], None),
-        ([action_of(ulid(1), state=S.FAILED)], None),  # nothing was changed
+        ([make_action(ulid(1), state=S.KEPT)], None),
+        ([make_action(ulid(1), state=S.FAILED)], None),  # nothing was changed
         ([FAILED_UNDO], "could not be taken back"),
         ([UNKNOWN], "is not known"),
-        ([action_of(ulid(9), state=S.KEPT), UNKNOWN], "is not known"),  # the engine's own word is not enough
-        ([action_of(ulid(9), state=S.KEPT, by="ann"), UNKNOWN], None),
-        ([action_of(ulid(9), state=S.VERIFYING, by="ann"), UNKNOWN], "is not known"),
         (
-            [action_of(ulid(9), state=S.KEPT, by="ann", undoes=ulid(1)), FAILED_UNDO],
+            [make_action(ulid(9), state=S.KEPT), UNKNOWN],
+            "is not known",
+        ),  # the engine's own word is not enough
+        ([make_action(ulid(9), state=S.KEPT, by="ann"), UNKNOWN], None),
+        ([make_action(ulid(9), state=S.VERIFYING, by="ann"), UNKNOWN], "is not known"),
+        (
+            [make_action(ulid(9), state=S.KEPT, by="ann", undoes=ulid(1)), FAILED_UNDO],
             "could not be taken back",
         ),
-        ([UNKNOWN, action_of(ulid(9), state=S.KEPT, by="ann")], "is not known"),
+        ([UNKNOWN, make_action(ulid(9), state=S.KEPT, by="ann")], "is not known"),
     ],
 )
 def test_a_target_is_locked_until_a_person_has_set_it(newest_first, said):
     """After an undoing that failed, and where nobody knows what holds."""
-    why = locked(newest_first)
+    why = lock_reason(newest_first)
     assert (why is None) if said is None else (said in why)
 
 
@@ -108,26 +120,26 @@ def test_a_target_is_locked_until_a_person_has_set_it(newest_first, said):
 )
 def test_only_what_a_person_takes_back_passes_the_pause(undoes, by, passes):
     """Neither what people begin nor what the engine wants to take back by itself."""
-    assert restores(action_of(ulid(2), undoes=undoes, by=by)) is passes
+    assert is_manual_undo(make_action(ulid(2), undoes=undoes, by=by)) is passes
 
 
 async def test_each_step_is_written_down_with_what_was_seen(tmp_path):
     """Before, after, words, effect; and what the table forbids is refused before the ledger is asked."""
     with open_ledger(tmp_path) as ledger:
         journal = Journal(ledger, ledger.clock)
-        proposed = await journal.propose(action_of(ulid(1), told="why"))
+        proposed = await journal.propose(make_action(ulid(1), told="why"))
         assert proposed == ledger.action(ulid(1))
         ledger.clock.tick(1)
-        executing = await journal.executing(proposed, KnobReading(100, True, Lasts.UNTIL_RESTART))
+        executing = await journal.mark_executing(proposed, KnobReading(100, True, Lasts.UNTIL_RESTART))
         assert (executing.started, executing.set_before) == (ledger.clock.now(), True)
-        verifying = await journal.verifying(executing, "lasts")
+        verifying = await journal.mark_verifying(executing, "lasts")
         assert verifying.told == "why; lasts"
         kept = await journal.end(verifying, S.KEPT, "no harm seen", EFFECT, actor="ann")
         assert kept.outcome == Outcome(S.KEPT, "no harm seen", EFFECT)
         assert (kept, kept.ended) == (ledger.action(ulid(1)), ledger.clock.now())
         with pytest.raises(ConflictError, match="is kept and cannot become executing"):
-            await journal.executing(kept, None)
-        other = await journal.executing(await journal.propose(action_of(ulid(2))), None)
+            await journal.mark_executing(kept, None)
+        other = await journal.mark_executing(await journal.propose(make_action(ulid(2))), None)
         failed = await journal.end(other, S.FAILED, "no")
         assert failed.outcome == Outcome(S.FAILED, "no", None)
         rows = ledger.audit_rows()

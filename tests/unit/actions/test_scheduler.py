@@ -8,23 +8,23 @@ import pytest
 
 from tests.builders.action_stack import (
     SERIES,
-    Room,
-    Word,
-    fake_redis,
+    ActionStack,
+    FakeDecision,
+    make_fake_tool,
     only_action,
     open_ledger,
-    recommended,
-    until,
+    save_recommendation,
+    wait_until,
 )
 from tests.builders.series import SECOND
 from tests.contracts.event_store_contract import ulid
-from trimtab.engine.actions.decision_contracts import Guarded
-from trimtab.engine.audit.audit_export import verify
+from trimtab.engine.actions.decision_contracts import GuardrailMetric
+from trimtab.engine.audit.audit_export import verify_audit
 from trimtab.engine.errors import ToolError
 from trimtab.engine.types import ActionState, Mode, Pause, RecommendationState
 
 R = RecommendationState
-GUARDED = (Guarded(SERIES, "hit ratio", True),)
+GUARDED = (GuardrailMetric(SERIES, "hit ratio", True),)
 
 
 @pytest.fixture
@@ -34,94 +34,96 @@ def ledger(tmp_path):
 
 
 @pytest.fixture
-def room(ledger):
-    return Room(ledger, ledger.clock, fake_redis())
+def stack(ledger):
+    return ActionStack(ledger, ledger.clock, make_fake_tool())
 
 
-async def test_an_automatic_change_is_made_watched_and_kept(room):
+async def test_an_automatic_change_is_made_watched_and_kept(stack):
     """From pending to closed without a person; the effect is measured, and nobody says that it helped."""
-    recommended(room)
-    room.past()
-    await room.step()
-    assert only_action(room).state is ActionState.VERIFYING
-    assert room.ledger.recommendation(ulid(500)).state is R.APPLIED
-    await room.live(12 * 60, level=0.9)
-    action = only_action(room)
+    save_recommendation(stack)
+    stack.add_history()
+    await stack.step()
+    assert only_action(stack).state is ActionState.VERIFYING
+    assert stack.ledger.recommendation(ulid(500)).state is R.APPLIED
+    await stack.run_for(12 * 60, level=0.9)
+    action = only_action(stack)
     assert (action.state, action.outcome.words) == (ActionState.KEPT, "no harm seen")
     effect = action.outcome.effect
     assert effect.before == pytest.approx(0.5)
     assert effect.low <= 0.9 <= effect.high
-    closed = room.ledger.recommendation(ulid(500))
+    closed = stack.ledger.recommendation(ulid(500))
     assert (closed.state, closed.reason) == (R.CLOSED, "no harm seen")
-    assert [row.what for row in room.ledger.audit_rows()] == [
+    assert [row.what for row in stack.ledger.audit_rows()] == [
         "recommended", "proposed", "applied", "executing", "verifying", "kept", "closed",
     ]  # fmt: skip
-    assert verify(room.ledger) == []
-    assert room.told == []
+    assert verify_audit(stack.ledger) == []
+    assert stack.notifications == []
 
 
-async def test_a_harmful_change_is_taken_back(room):
+async def test_a_harmful_change_is_taken_back(stack):
     """To the value before, once; people are told; the target is locked by nothing."""
-    recommended(room)
-    room.past()
-    await room.step()
-    await room.live(6 * 60, level=0.2)
-    action = only_action(room)
+    save_recommendation(stack)
+    stack.add_history()
+    await stack.step()
+    await stack.run_for(6 * 60, level=0.2)
+    action = only_action(stack)
     assert action.state is ActionState.ROLLED_BACK
     assert "3 bad checks" in action.outcome.words
     assert "hit ratio is 0.2" in action.outcome.words
-    assert room.tool.effects == [("fake", "size", 125), ("fake", "size", 100)]
-    assert room.told[0].startswith("taking it back: 3 bad checks")
-    await room.live(15 * 60, level=0.2)
-    assert len(room.tool.effects) == 2
-    assert room.ledger.recommendation(ulid(500)).state is R.CLOSED
+    assert stack.tool.effects == [("fake", "size", 125), ("fake", "size", 100)]
+    assert stack.notifications[0].startswith("taking it back: 3 bad checks")
+    await stack.run_for(15 * 60, level=0.2)
+    assert len(stack.tool.effects) == 2
+    assert stack.ledger.recommendation(ulid(500)).state is R.CLOSED
 
 
-async def test_somebody_elses_value_is_left_and_the_target_locked(room):
+async def test_somebody_elses_value_is_left_and_the_target_locked(stack):
     """People are told; nothing is started there by itself until a person has set it."""
-    shown = room.conductor.waiting
-    recommended(room)
-    room.past()
-    await room.step()
-    room.tool.values["fake", "size"] = 300
-    await room.live(6 * 60, level=0.2)
-    assert only_action(room).state is ActionState.INCONCLUSIVE
-    assert any("not taken back: not sent: size of fake is 300" in words for words in room.told)
-    recommended(room, 501, before=300, after=350)
-    await room.live(60, level=0.5)
+    shown = stack.scheduler.blocked_reasons
+    save_recommendation(stack)
+    stack.add_history()
+    await stack.step()
+    stack.tool.values["fake", "size"] = 300
+    await stack.run_for(6 * 60, level=0.2)
+    assert only_action(stack).state is ActionState.INCONCLUSIVE
+    assert any("not taken back: not sent: size of fake is 300" in words for words in stack.notifications)
+    save_recommendation(stack, 501, before=300, after=350)
+    await stack.run_for(60, level=0.5)
     assert "could not be taken back" in shown[ulid(501)]
-    by_hand = await room.desk.set_knob("fake", "fake", "size", 300, 310, "ann", "k")
-    room.ledger.transition(replace(by_hand, state=ActionState.KEPT), ActionState.VERIFYING, "kept", "trimtab")
-    recommended(room, 502, before=310, after=350)
-    await room.step()
-    assert room.tool.values["fake", "size"] == 350
+    by_hand = await stack.decisions.set_knob("fake", "fake", "size", 300, 310, "ann", "k")
+    stack.ledger.transition(
+        replace(by_hand, state=ActionState.KEPT), ActionState.VERIFYING, "kept", "trimtab"
+    )
+    save_recommendation(stack, 502, before=310, after=350)
+    await stack.step()
+    assert stack.tool.values["fake", "size"] == 350
 
 
-async def test_without_samples_it_holds_and_tells_once(room):
+async def test_without_samples_it_holds_and_tells_once(stack):
     """Neither kept nor taken back; in the end inconclusive."""
-    recommended(room)
-    room.past()
-    await room.step()
-    await room.live(10 * 60, level=nan)
-    assert only_action(room).state is ActionState.VERIFYING
-    assert room.told == ["no samples of hit ratio: look at it yourself"]
-    assert room.conductor.judgements[only_action(room).id].verdict == "hold"
-    await room.live(25 * 60, level=nan)
-    assert only_action(room).state is ActionState.INCONCLUSIVE
-    assert len(room.tool.effects) == 1
+    save_recommendation(stack)
+    stack.add_history()
+    await stack.step()
+    await stack.run_for(10 * 60, level=nan)
+    assert only_action(stack).state is ActionState.VERIFYING
+    assert stack.notifications == ["no samples of hit ratio: look at it yourself"]
+    assert stack.scheduler.verifications[only_action(stack).id].verdict == "hold"
+    await stack.run_for(25 * 60, level=nan)
+    assert only_action(stack).state is ActionState.INCONCLUSIVE
+    assert len(stack.tool.effects) == 1
 
 
 async def test_a_one_click_action_that_does_harm_is_told(ledger):
     """It cannot be taken back."""
-    room = Room(ledger, ledger.clock, fake_redis(), GUARDED)
-    room.past()
-    done = await room.desk.run("fake", "fake", "flush", "ann", "k")
-    await room.live(6 * 60, level=0.2)
-    ended = room.ledger.action(done.id)
+    stack = ActionStack(ledger, ledger.clock, make_fake_tool(), GUARDED)
+    stack.add_history()
+    done = await stack.decisions.run("fake", "fake", "flush", "ann", "k")
+    await stack.run_for(6 * 60, level=0.2)
+    ended = stack.ledger.action(done.id)
     assert (ended.state, ended.outcome.words.partition("; ")[2]) == (
         ActionState.INCONCLUSIVE, "it cannot be taken back",
     )  # fmt: skip
-    assert len(room.told) == 1
+    assert len(stack.notifications) == 1
 
 
 @pytest.mark.parametrize(
@@ -136,20 +138,20 @@ async def test_a_one_click_action_that_does_harm_is_told(ledger):
         (R.EXPIRED, {}, None),
     ],
 )
-async def test_only_what_may_start_starts(room, state, more, starts_after):
+async def test_only_what_may_start_starts(stack, state, more, starts_after):
     """Automatic, approved or due; and not before its time."""
-    start = room.clock.now()
+    start = stack.clock.now()
     more = {name: start + v * SECOND if name in {"approved", "scheduled"} else v for name, v in more.items()}
-    recommended(room, state=state, **more)
+    save_recommendation(stack, state=state, **more)
     for _ in range(40):
-        await room.step()
-        if room.tool.effects:
+        await stack.step()
+        if stack.tool.effects:
             break
-        room.clock.tick(15)
-    after = (room.clock.now() - start) // SECOND if room.tool.effects else None
+        stack.clock.tick(15)
+    after = (stack.clock.now() - start) // SECOND if stack.tool.effects else None
     assert after == starts_after
-    if room.tool.effects:
-        assert only_action(room).by == more.get("approver", "trimtab")
+    if stack.tool.effects:
+        assert only_action(stack).by == more.get("approver", "trimtab")
 
 
 @pytest.mark.parametrize(
@@ -160,121 +162,125 @@ async def test_only_what_may_start_starts(room, state, more, starts_after):
         (R.SCHEDULED, {"approver": "ann", "approved": 0, "scheduled": 600}, 1500),
     ],
 )
-async def test_what_the_guard_holds_up_expires(room, state, more, expires_after):
+async def test_what_the_guard_holds_up_expires(stack, state, more, expires_after):
     """A recommendation in its own time, an approval after 15 min, a scheduled time 15 min later; with why."""
-    start = room.clock.now()
+    start = stack.clock.now()
     more = {name: start + v * SECOND if name in {"approved", "scheduled"} else v for name, v in more.items()}
-    recommended(room, state=state, **more)
-    room.guard.says = Word("refuse", "rate", "6 changes in the last hour")
-    while room.ledger.recommendation(ulid(500)).state is state:
-        room.clock.tick(60)
-        await room.step()
-    assert (room.clock.now() - start) // SECOND == expires_after
-    expired = room.ledger.recommendation(ulid(500))
+    save_recommendation(stack, state=state, **more)
+    stack.guard.decision = FakeDecision("refuse", "rate", "6 changes in the last hour")
+    while stack.ledger.recommendation(ulid(500)).state is state:
+        stack.clock.tick(60)
+        await stack.step()
+    assert (stack.clock.now() - start) // SECOND == expires_after
+    expired = stack.ledger.recommendation(ulid(500))
     said = "nobody decided in time" if state is R.PENDING else "6 changes in the last hour"
     assert (expired.state, expired.reason) == (R.EXPIRED, said)
-    assert room.tool.effects == []
+    assert stack.tool.effects == []
 
 
-async def test_a_plan_that_waits_too_long_is_not_sent(room):
+async def test_a_plan_that_waits_too_long_is_not_sent(stack):
     """Written down, then refused when the guard is asked again: five minutes later it has failed."""
-    recommended(room)
-    action = await room.starter.journal.propose(room.starter.action_of(recommended(room), "trimtab"))
-    room.guard.says = Word("refuse", "rate", "2 are running")
-    await room.live(290, every=10)
-    assert room.ledger.action(action.id).state is ActionState.PROPOSED
-    await room.live(20, every=10)
-    ended = room.ledger.action(action.id)
+    save_recommendation(stack)
+    action = await stack.launcher.journal.propose(
+        stack.launcher.action_for(save_recommendation(stack), "trimtab")
+    )
+    stack.guard.decision = FakeDecision("refuse", "rate", "2 are running")
+    await stack.run_for(290, every=10)
+    assert stack.ledger.action(action.id).state is ActionState.PROPOSED
+    await stack.run_for(20, every=10)
+    ended = stack.ledger.action(action.id)
     assert (ended.state, ended.outcome.words) == (
         ActionState.FAILED, "not sent: its plan is too old: 2 are running",
     )  # fmt: skip
-    assert room.ledger.recommendation(ulid(500)).state is R.CLOSED
+    assert stack.ledger.recommendation(ulid(500)).state is R.CLOSED
 
 
-async def test_a_dismissed_recommendation_is_not_sent(room):
+async def test_a_dismissed_recommendation_is_not_sent(stack):
     """Even where its action was written down already."""
-    action = await room.starter.journal.propose(room.starter.action_of(recommended(room), "trimtab"))
-    await room.desk.dismiss(ulid(500), "ann", "no")
-    await room.step()
-    ended = room.ledger.action(action.id)
+    action = await stack.launcher.journal.propose(
+        stack.launcher.action_for(save_recommendation(stack), "trimtab")
+    )
+    await stack.decisions.dismiss(ulid(500), "ann", "no")
+    await stack.step()
+    ended = stack.ledger.action(action.id)
     assert (ended.state, ended.outcome.words) == (
         ActionState.FAILED,
         "not sent: its recommendation is dismissed",
     )
-    assert room.tool.effects == []
+    assert stack.tool.effects == []
 
 
 async def test_a_pause_holds_within_one_step_and_over_a_restart(ledger):
     """Nothing starts and nothing is taken back; what runs is watched; a person is told."""
-    room = Room(ledger, ledger.clock, fake_redis())
-    recommended(room)
-    room.past()
-    await room.step()
-    room.ledger.set_pause(Pause(on=True, by="ann"))
-    recommended(room, 501, subject="other")
-    room = Room(ledger, ledger.clock, room.tool, first=100)  # a restart
-    room.past()
-    await room.live(6 * 60, level=0.2)
-    assert room.tool.effects == [("fake", "size", 125)]
-    assert any("not taken back while everything is paused" in words for words in room.told)
-    await room.desk.resume("ann", "")
-    await room.live(60, level=0.2)
-    assert room.tool.effects == [("fake", "size", 125), ("fake", "size", 100)]
+    stack = ActionStack(ledger, ledger.clock, make_fake_tool())
+    save_recommendation(stack)
+    stack.add_history()
+    await stack.step()
+    stack.ledger.set_pause(Pause(on=True, by="ann"))
+    save_recommendation(stack, 501, subject="other")
+    stack = ActionStack(ledger, ledger.clock, stack.tool, first=100)  # a restart
+    stack.add_history()
+    await stack.run_for(6 * 60, level=0.2)
+    assert stack.tool.effects == [("fake", "size", 125)]
+    assert any("not taken back while everything is paused" in words for words in stack.notifications)
+    await stack.decisions.resume("ann", "")
+    await stack.run_for(60, level=0.2)
+    assert stack.tool.effects == [("fake", "size", 125), ("fake", "size", 100)]
 
 
-async def test_a_pause_beats_a_start_that_is_under_way(room):
+async def test_a_pause_beats_a_start_that_is_under_way(stack):
     """The guard has allowed it, the tool is being read: it is not sent."""
-    recommended(room)
-    room.tool.gates["read"] = asyncio.Event()
-    await room.conductor.step(room.clock.now())
-    await until(lambda: any(call[0] == "read" for call in room.tool.calls))
-    await room.desk.pause("ann", "")
-    room.tool.gates["read"].set()
-    await room.conductor.settled()
-    assert room.tool.effects == []
-    assert only_action(room).state is ActionState.PROPOSED
+    save_recommendation(stack)
+    stack.tool.gates["read"] = asyncio.Event()
+    await stack.scheduler.step(stack.clock.now())
+    await wait_until(lambda: any(call[0] == "read" for call in stack.tool.calls))
+    await stack.decisions.pause("ann", "")
+    stack.tool.gates["read"].set()
+    await stack.scheduler.wait_until_idle()
+    assert stack.tool.effects == []
+    assert only_action(stack).state is ActionState.PROPOSED
 
 
-async def test_an_undoing_waits_for_the_guard_and_for_its_tool(room):
+async def test_an_undoing_waits_for_the_guard_and_for_its_tool(stack):
     """It is tried again until it may and can; then it is done once."""
-    recommended(room)
-    room.past()
-    await room.step()
-    room.guard.says = Word("refuse", "mass", "40 % of all series are unusual")
-    await room.live(6 * 60, level=0.2)
-    assert any("not yet taken back: 40 % of all" in words for words in room.told)
-    room.guard.says = Word()
-    room.tool.respond_with("read", ToolError("away"))
-    await room.live(15, level=0.2)
-    assert len(room.tool.effects) == 1
-    await room.live(15, level=0.2)
-    assert room.tool.effects == [("fake", "size", 125), ("fake", "size", 100)]
-    assert only_action(room).state is ActionState.ROLLED_BACK
+    save_recommendation(stack)
+    stack.add_history()
+    await stack.step()
+    stack.guard.decision = FakeDecision("refuse", "mass", "40 % of all series are unusual")
+    await stack.run_for(6 * 60, level=0.2)
+    assert any("not yet taken back: 40 % of all" in words for words in stack.notifications)
+    stack.guard.decision = FakeDecision()
+    stack.tool.respond_with("read", ToolError("away"))
+    await stack.run_for(15, level=0.2)
+    assert len(stack.tool.effects) == 1
+    await stack.run_for(15, level=0.2)
+    assert stack.tool.effects == [("fake", "size", 125), ("fake", "size", 100)]
+    assert only_action(stack).state is ActionState.ROLLED_BACK
 
 
-async def test_one_slow_tool_holds_nothing_else_up(room):
+async def test_one_slow_tool_holds_nothing_else_up(stack):
     """What is sent goes on beside the steps; it is sent once."""
-    recommended(room)
-    room.executor.deadlines = replace(room.executor.deadlines, send_s=30)
-    room.tool.gates["apply"] = asyncio.Event()
+    save_recommendation(stack)
+    stack.executor.deadlines = replace(stack.executor.deadlines, send_s=30)
+    stack.tool.gates["apply"] = asyncio.Event()
     for _ in range(5):
-        await room.conductor.step(room.clock.now())
-    await until(lambda: any(call[0] == "apply" for call in room.tool.calls))
-    other = recommended(room, 501, mode=Mode.APPROVE, expires=room.clock.now())
-    await room.conductor.step(room.clock.now())
-    assert room.ledger.recommendation(other.id).state is R.EXPIRED
-    room.tool.gates["apply"].set()
-    await room.conductor.settled()
-    assert room.tool.effects == [("fake", "size", 125)]
+        await stack.scheduler.step(stack.clock.now())
+    await wait_until(lambda: any(call[0] == "apply" for call in stack.tool.calls))
+    other = save_recommendation(stack, 501, mode=Mode.APPROVE, expires=stack.clock.now())
+    await stack.scheduler.step(stack.clock.now())
+    assert stack.ledger.recommendation(other.id).state is R.EXPIRED
+    stack.tool.gates["apply"].set()
+    await stack.scheduler.wait_until_idle()
+    assert stack.tool.effects == [("fake", "size", 125)]
 
 
 async def test_times_are_scaled_for_a_trial_only(ledger):
     """A tenth of the watch; the scale stands on the action."""
-    room = Room(ledger, ledger.clock, fake_redis(trial=True), time_scale=0.1)
-    recommended(room)
-    room.past(seconds=120)
-    await room.step()
-    await room.live(75, level=0.5, every=2.5)
-    assert (only_action(room).time_scale, only_action(room).state) == (0.1, ActionState.KEPT)
-    other = Room(ledger, ledger.clock, fake_redis(), time_scale=0.1)
-    assert other.starter.action("fake", "fake", "size", 1, 2, "ann", "k").time_scale == 1.0
+    stack = ActionStack(ledger, ledger.clock, make_fake_tool(trial=True), time_scale=0.1)
+    save_recommendation(stack)
+    stack.add_history(seconds=120)
+    await stack.step()
+    await stack.run_for(75, level=0.5, every=2.5)
+    assert (only_action(stack).time_scale, only_action(stack).state) == (0.1, ActionState.KEPT)
+    other = ActionStack(ledger, ledger.clock, make_fake_tool(), time_scale=0.1)
+    assert other.launcher.new_action("fake", "fake", "size", 1, 2, "ann", "k").time_scale == 1.0

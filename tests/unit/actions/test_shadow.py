@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.builders.action_stack import EFFECT, SERIES, Word, open_ledger
-from tests.builders.actions import action_of, recommendation_of
+from tests.builders.action_stack import EFFECT, SERIES, FakeDecision, open_ledger
+from tests.builders.actions import make_action, make_recommendation
 from tests.builders.series import SECOND, START
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.fake_control_loop import FakeIncidents
 from tests.fakes.ports import FakeScoreLog
-from trimtab.engine.actions.shadow import Shadowing
+from trimtab.engine.actions.shadow import ShadowRecorder
 from trimtab.engine.errors import StoreError, ToolError
 from trimtab.engine.types import (
     Incident,
@@ -28,138 +28,140 @@ INCIDENT = Incident(
 )
 
 
-class Room:
+class ShadowStack:
     """Shadows over a real ledger; the guard allows, or says what a test wants."""
 
     def __init__(self, ledger):
         self.ledger, self.clock = ledger, ledger.clock
-        self.incidents, self.scores, self.says = FakeIncidents(), FakeScoreLog(), Word()
+        self.incidents, self.scores, self.decision = FakeIncidents(), FakeScoreLog(), FakeDecision()
         self.incidents.save_incidents([INCIDENT])
         self.start()
 
     def start(self):
         """As after a restart."""
-        self.shadowing = Shadowing(self.incidents, self.ledger, self.scores, self.clock, self.would)
+        self.recorder = ShadowRecorder(
+            self.incidents, self.ledger, self.scores, self.clock, self.decide_as_auto
+        )
 
-    async def would(self, _):
-        if isinstance(self.says, Exception):
-            raise self.says
-        return self.says
+    async def decide_as_auto(self, _):
+        if isinstance(self.decision, Exception):
+            raise self.decision
+        return self.decision
 
     def recommend(self, number=500, **changed):
         """One that waits for somebody."""
         usual = {"mode": Mode.APPROVE, "effect": EFFECT, "incident_id": INCIDENT.id, "state": R.PENDING}
-        made = recommendation_of(ulid(number), **{**usual, **changed})
+        made = make_recommendation(ulid(number), **{**usual, **changed})
         self.ledger.save_recommendation(made, "proposed", "trimtab")
         return made
 
-    async def live(self, seconds, level, off=()):
-        """Time passes with the figure at a level, and a look each 15 s; all that was told."""
-        told = []
+    async def run_for(self, seconds, level, off=()):
+        """Time passes with the figure at a level, and a look each 15 s; all that was updated."""
+        updated = []
         for _ in range(round(seconds / 15)):
             self.clock.tick(15)
             self.scores.rows.setdefault(SERIES, []).append((self.clock.now(), level, 0.0, 0.5, 0.4, 0.6))
-            told += await self.shadowing.look(off)
-        return told
+            updated += await self.recorder.update(off)
+        return updated
 
     def shadow(self, number=500):
         return self.ledger.recommendation(ulid(number)).shadow
 
-    def words(self):
+    def audit_words(self):
         return [row.what for row in self.ledger.audit_rows() if row.what != "proposed"]
 
 
 @pytest.fixture
-def room(tmp_path):
+def stack(tmp_path):
     with open_ledger(tmp_path) as ledger:
-        yield Room(ledger)
+        yield ShadowStack(ledger)
 
 
-async def test_it_is_kept_when_it_would_have_been_done_and_that_it_ended_without(room):
+async def test_it_is_kept_when_it_would_have_been_done_and_that_it_ended_without(stack):
     """From the first look at which no guardrail stood in the way, with the figure before and since."""
-    room.recommend()
-    room.says = Word("refuse", "persistence", "wait")
-    assert await room.live(120, 0.9) == []
-    room.says = Word()
-    (begun,) = await room.live(15, 0.9)
-    shadow = room.shadow()
+    stack.recommend()
+    stack.decision = FakeDecision("refuse", "persistence", "wait")
+    assert await stack.run_for(120, 0.9) == []
+    stack.decision = FakeDecision()
+    (begun,) = await stack.run_for(15, 0.9)
+    shadow = stack.shadow()
     assert begun.shadow == shadow
-    assert (shadow.time, shadow.before, shadow.after) == (room.clock.now(), begun.before, begun.after)
+    assert (shadow.time, shadow.before, shadow.after) == (stack.clock.now(), begun.before, begun.after)
     assert (shadow.figure, shadow.figure_before) == ("hit ratio", pytest.approx(0.9))
-    assert await room.live(300, 0.7) == []
-    over = room.clock.now() - MINUTE
-    room.incidents.save_incidents([replace(INCIDENT, state=IncidentState.RESOLVED, end=over)])
-    (ended,) = await room.live(15, 0.97)
+    assert await stack.run_for(300, 0.7) == []
+    over = stack.clock.now() - MINUTE
+    stack.incidents.save_incidents([replace(INCIDENT, state=IncidentState.RESOLVED, end=over)])
+    (ended,) = await stack.run_for(15, 0.97)
     assert (ended.shadow.end, ended.shadow.ended) == (ShadowEnd.OVER, over)
     assert ended.shadow.figure_since == pytest.approx(0.712, abs=0.01)
-    assert await room.live(60, 0.97) == []
-    assert room.words() == ["would have been done", "without it: over"]
+    assert await stack.run_for(60, 0.97) == []
+    assert stack.audit_words() == ["would have been done", "without it: over"]
 
 
-async def test_a_figure_without_a_sample_is_what_the_recommendation_knew(room):
+async def test_a_figure_without_a_sample_is_what_the_recommendation_knew(stack):
     """Nothing is made up of it: until the end nobody knows what became of the figure."""
-    room.recommend()
-    (begun,) = await room.shadowing.look([])
+    stack.recommend()
+    (begun,) = await stack.recorder.look([])
     assert (begun.shadow.figure_before, begun.shadow.figure_since) == (EFFECT.before, None)
 
 
-async def test_that_it_got_worse_is_kept(room):
+async def test_that_it_got_worse_is_kept(stack):
     """The largest severity since; over a restart it goes on to be followed."""
-    room.recommend()
-    await room.live(15, 0.7)
-    room.start()
-    room.incidents.save_incidents([replace(INCIDENT, severity=0.85)])
-    await room.live(30, 0.5)
-    shadow = room.shadow()
+    stack.recommend()
+    await stack.run_for(15, 0.7)
+    stack.start()
+    stack.incidents.save_incidents([replace(INCIDENT, severity=0.85)])
+    await stack.run_for(30, 0.5)
+    shadow = stack.shadow()
     assert (shadow.severity, shadow.worst, shadow.ended) == (0.5, 0.85, None)
-    assert room.words() == ["would have been done", "without it: worse"]
+    assert stack.audit_words() == ["would have been done", "without it: worse"]
 
 
 @pytest.mark.parametrize(
     ("what", "end"),
     [("applied", ShadowEnd.DONE), ("changed", ShadowEnd.CHANGED), ("a day", ShadowEnd.WENT_ON)],
 )
-async def test_how_it_ends_is_told_apart(room, what, end):
+async def test_how_it_ends_is_told_apart(stack, what, end):
     """People had it done, something else was done there, or a day later it still goes on."""
-    made = room.recommend()
-    await room.live(15, 0.7)
+    made = stack.recommend()
+    await stack.run_for(15, 0.7)
     if what == "applied":
-        now = room.ledger.recommendation(made.id)
-        room.ledger.save_recommendation(replace(now, state=R.APPLIED), "applied", "ann")
+        now = stack.ledger.recommendation(made.id)
+        stack.ledger.save_recommendation(replace(now, state=R.APPLIED), "applied", "ann")
     elif what == "changed":
-        started = action_of(ulid(7), key="k", tool=made.tool, target=made.target, created=room.clock.now())
-        room.ledger.propose(replace(started, started=room.clock.now()), "proposed", "ann")
+        started = make_action(ulid(7), key="k", tool=made.tool, target=made.target, created=stack.clock.now())
+        stack.ledger.propose(replace(started, started=stack.clock.now()), "proposed", "ann")
     else:
-        room.clock.tick(86_400)
-    await room.live(15, 0.7)
-    assert room.shadow().end is end
+        stack.clock.tick(86_400)
+    await stack.run_for(15, 0.7)
+    assert stack.shadow().end is end
 
 
-async def test_what_is_off_is_kept_though_nobody_is_asked(room):
+async def test_what_is_off_is_kept_though_nobody_is_asked(stack):
     """Once by fingerprint: it never stands in the inbox, and ends when its reason has gone."""
-    quiet = recommendation_of(ulid(700), mode=Mode.OFF, incident_id=None, effect=None)
+    quiet = make_recommendation(ulid(700), mode=Mode.OFF, incident_id=None, effect=None)
     again = replace(quiet, id=ulid(701))
-    assert await room.live(15, 0.7, [quiet]) != []
-    assert await room.live(15, 0.7, [again]) == []
-    (kept,) = room.ledger.recommendations()
+    assert await stack.run_for(15, 0.7, [quiet]) != []
+    assert await stack.run_for(15, 0.7, [again]) == []
+    (kept,) = stack.ledger.recommendations()
     assert (kept.id, kept.state, kept.shadow.end) == (ulid(700), R.EXPIRED, ShadowEnd.OPEN)
     assert "mode is off" in kept.reason
-    (ended,) = await room.live(15, 0.7)
+    (ended,) = await stack.run_for(15, 0.7)
     assert ended.shadow.end is ShadowEnd.OVER
 
 
 @pytest.mark.parametrize("changed", [{"mode": Mode.AUTO}, {"state": R.APPROVED}, {"state": R.DISMISSED}])
-async def test_what_is_answered_or_may_be_done_anyway_casts_no_shadow(room, changed):
+async def test_what_is_answered_or_may_be_done_anyway_casts_no_shadow(stack, changed):
     """Only what nobody answered is asked about."""
-    room.recommend(**changed)
-    assert await room.live(30, 0.7) == []
+    stack.recommend(**changed)
+    assert await stack.run_for(30, 0.7) == []
 
 
-async def test_a_target_that_cannot_be_seen_is_not_acted_on(room):
-    """Nor is it said that it would have been; a store that fails is told."""
-    room.recommend()
-    room.says = ToolError("away")
-    assert await room.live(30, 0.7) == []
-    room.says = StoreError("disk full")
+async def test_a_target_that_cannot_be_seen_is_not_acted_on(stack):
+    """Nor is it said that it would have been; a store that fails is updated."""
+    stack.recommend()
+    stack.decision = ToolError("away")
+    assert await stack.run_for(30, 0.7) == []
+    stack.decision = StoreError("disk full")
     with pytest.raises(StoreError):
-        await room.live(15, 0.7)
+        await stack.run_for(15, 0.7)

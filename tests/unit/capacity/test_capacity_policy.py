@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.builders.scaled_service import TICK_S, bursts, replay
-from trimtab.engine.capacity.policy import Predictive, Reactive, Sizing, as_seen, policy
+from tests.builders.scaled_service import TICK_S, bursty_load, replay
+from trimtab.engine.capacity.policy import PredictivePolicy, ReactivePolicy, Sizing, as_observed, policy
 
 DAY = 5760
 SIZING = Sizing(10.0, 180.0, min_replicas=2, max_replicas=50)
@@ -43,14 +43,14 @@ def past():
 )
 def test_the_reactive_rule(load, total, wanted):
     """Tolerance, largest step and bounds are those of a HorizontalPodAutoscaler."""
-    rule = Reactive(SIZING, TICK_S)
+    rule = ReactivePolicy(SIZING, TICK_S)
     rule.want(0, total * 7.0, total, total)
     assert rule.want(1, load, total, total) == wanted
 
 
 def test_the_reactive_rule_goes_down_after_its_window():
     """A lower load counts once nothing higher was asked for within five minutes."""
-    rule = Reactive(SIZING, TICK_S)
+    rule = ReactivePolicy(SIZING, TICK_S)
     wanted = [rule.want(t, 70.0 if t == 0 else 28.0, 10, 10) for t in range(25)]
     assert wanted[:20] == [10] * 20
     assert wanted[20:] == [4] * 5
@@ -58,13 +58,13 @@ def test_the_reactive_rule_goes_down_after_its_window():
 
 def test_what_starts_damps_a_step_up():
     """Replicas on their way are not ordered again, and never make an overload look idle."""
-    rule = Reactive(SIZING, TICK_S)
+    rule = ReactivePolicy(SIZING, TICK_S)
     assert rule.want(0, 40.0, 4, 8) == 8
 
 
 def test_without_a_past_it_is_the_reactive_rule(past):
     """Tick by tick the same answers as the rule alone, for as long as there is no forecast."""
-    alone, ahead = Reactive(SIZING, TICK_S), Predictive(SIZING, np.empty(0), TICK_S)
+    alone, ahead = ReactivePolicy(SIZING, TICK_S), PredictivePolicy(SIZING, np.empty(0), TICK_S)
     total = 10
     for t, load in enumerate(past[:400]):
         wanted = ahead.want(t, load, total, total)
@@ -75,7 +75,7 @@ def test_without_a_past_it_is_the_reactive_rule(past):
 
 def test_never_fewer_than_the_reactive_rule_is_content_with(past):
     """Whatever is forecast, utilisation of all that is ordered stays within the rule's tolerance."""
-    made = Predictive(SIZING, past, TICK_S)
+    made = PredictivePolicy(SIZING, past, TICK_S)
     total = 9
     for t, load in enumerate(np.concatenate([past[:600], np.full(60, 130.0), past[600:700]])):
         total = made.want(t, load, total, total)
@@ -87,7 +87,7 @@ def test_it_orders_before_the_load_comes():
     t = np.arange(5 * DAY)
     jumps = np.interp(t % DAY, [0, 1430, 1450, 1680, 1700, DAY], [60.0, 60.0, 140.0, 140.0, 60.0, 60.0])
     jumps = jumps + np.random.default_rng(2).normal(0.0, 1.0, len(t))
-    made, alone = Predictive(SIZING, jumps[: 4 * DAY], TICK_S), Reactive(SIZING, TICK_S)
+    made, alone = PredictivePolicy(SIZING, jumps[: 4 * DAY], TICK_S), ReactivePolicy(SIZING, TICK_S)
     before = {}
     for name, one in (("made", made), ("alone", alone)):
         total = 9
@@ -101,7 +101,7 @@ def test_it_orders_before_the_load_comes():
 
 def test_a_sudden_zero_is_not_no_load(past):
     """A load that never is zero and reads zero changes nothing, however long."""
-    made = Predictive(SIZING, past, TICK_S)
+    made = PredictivePolicy(SIZING, past, TICK_S)
     total = made.want(0, 70.0, 9, 9)
     assert [made.want(t, 0.0, total, total) for t in range(1, 60)] == [total] * 59
     assert made.last.why == "hold"
@@ -110,7 +110,7 @@ def test_a_sudden_zero_is_not_no_load(past):
 def test_a_zero_of_a_load_that_rests_is_believed(past):
     """Where nights are zero, a zero is a low load, and the count goes down to its least."""
     resting = np.where(np.arange(len(past)) % DAY < DAY // 3, 0.0, past)
-    made = Predictive(SIZING, resting, TICK_S)
+    made = PredictivePolicy(SIZING, resting, TICK_S)
     total = 9
     for t in range(60):
         total = made.want(t, 0.0, total, total)
@@ -119,7 +119,7 @@ def test_a_zero_of_a_load_that_rests_is_believed(past):
 
 def test_an_unknown_load_changes_nothing(past):
     """NaN keeps the count, and the ticks go on afterwards as if the last value had stood."""
-    made = Predictive(SIZING, past, TICK_S)
+    made = PredictivePolicy(SIZING, past, TICK_S)
     made.want(0, 70.0, 9, 9)
     assert [made.want(t, math.nan, 9, 9) for t in (1, 2, 3)] == [9, 9, 9]
     assert made.want(9, 65.0, 9, 9) > 0
@@ -130,7 +130,7 @@ def test_it_looks_at_nothing_that_comes_later(past):
     """What it wants at a tick is the same whatever follows."""
     later = {}
     for name, tail in (("calm", past[:50]), ("storm", past[:50] * 9.0)):
-        made = Predictive(SIZING, past, TICK_S)
+        made = PredictivePolicy(SIZING, past, TICK_S)
         loads = [*past[:200], *tail]
         later[name] = [made.want(t, load, 9, 9) for t, load in enumerate(loads)]
     assert later["calm"][:200] == later["storm"][:200]
@@ -139,7 +139,7 @@ def test_it_looks_at_nothing_that_comes_later(past):
 
 def test_it_beats_the_reactive_rule_at_no_higher_cost():
     """On a seeded load with bursts: less is left unserved than by the rule, set to cost as much."""
-    load = bursts(seed=11, days=8)
+    load = bursty_load(seed=11, days=8)
     start = 6 * DAY
     history = pd.DataFrame({"y": load[:start:4]})
     sizing = Sizing(float(np.quantile(load, 0.999)) / 28.0, 180.0, min_replicas=2, max_replicas=400)
@@ -149,7 +149,7 @@ def test_it_beats_the_reactive_rule_at_no_higher_cost():
     )  # fmt: skip
     ours = replay(load[start:], sizing, made)
     dear = replace(sizing, target_utilisation=0.76)
-    rule = replay(load[start:], dear, Reactive(dear, TICK_S))
+    rule = replay(load[start:], dear, ReactivePolicy(dear, TICK_S))
     assert ours.unserved < 0.7 * rule.unserved
     assert ours.replica_minutes <= rule.replica_minutes
 
@@ -157,4 +157,4 @@ def test_it_beats_the_reactive_rule_at_no_higher_cost():
 def test_as_seen_holds_no_later_value():
     """A recorded value shows up no earlier than at its own tick."""
     values = np.array([1.0, 1.0, 1.0, 9.0, 9.0])
-    assert as_seen(values, 60.0, 15.0)[:9].tolist() == [1.0] * 9
+    assert as_observed(values, 60.0, 15.0)[:9].tolist() == [1.0] * 9

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.simulations.guard_machine import SEEN, GuardMachine
+from tests.simulations.guard_machine import OUTCOME_COUNTS, GuardMachine
 
 RULES = {
     "allow ", "refuse pause", "refuse targets", "refuse plan", "refuse freshness", "refuse mass breaker",
@@ -14,7 +14,7 @@ RULES = {
 
 def run(examples):
     """So many histories of 50 steps each; what was seen in them."""
-    SEEN.clear()
+    OUTCOME_COUNTS.clear()
     how = settings(
         max_examples=examples,
         stateful_step_count=50,
@@ -24,8 +24,8 @@ def run(examples):
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(GuardMachine, settings=how)
-    print(dict(SEEN))
-    return SEEN
+    print(dict(OUTCOME_COUNTS))
+    return OUTCOME_COUNTS
 
 
 def test_no_history_passes_a_limit():

@@ -5,19 +5,19 @@ from dataclasses import replace
 import pytest
 
 from tests.builders.guard_requests import (
-    GOOD,
+    GOOD_INPUTS,
     LIMITS,
     MAXMEMORY,
     MIB,
     POLICY,
     RESTART,
     SPEED,
-    STOOD,
+    STABLE,
     WORKERS,
-    around,
-    asked,
-    change,
-    past,
+    make_aged_action,
+    make_change,
+    make_proposal,
+    make_situation,
 )
 from tests.builders.series import SECOND, START
 from trimtab.engine.actions.guard.guard import decide
@@ -25,107 +25,107 @@ from trimtab.engine.types import ActionState, KnobReading, Lasts, MemoryOutlook,
 
 APPROVED = {"approver": "ann", "approved": START}
 WARM = (
-    asked(subject="warm", is_action=True, before=None, after=None),
-    around(action=replace(RESTART, name="warm"), warming=WarmingLoad(9.0, 100.0, 0.0)),
+    make_proposal(subject="warm", is_action=True, before=None, after=None),
+    make_situation(action=replace(RESTART, name="warm"), warming=WarmingLoad(9.0, 100.0, 0.0)),
 )
 REASONS = [
-    (asked(), around(pause=Pause(True)), "somebody paused all actions; a person has to resume"),
-    (asked(), around(pause=Pause(True, "ann", 0, "x")), "ann paused all actions (x); a person has to resume"),
-    (asked(target="*"), around(), "'*' names no single target; name each in tools.redis.targets"),
+    (make_proposal(), make_situation(pause=Pause(True)), "somebody paused all actions; a person has to resume"),
+    (make_proposal(), make_situation(pause=Pause(True, "ann", 0, "x")), "ann paused all actions (x); a person has to resume"),
+    (make_proposal(target="*"), make_situation(), "'*' names no single target; name each in tools.redis.targets"),
     (
-        asked(target="c"), around(),
+        make_proposal(target="c"), make_situation(),
         "'c' is not a target of redis (cache-1, cache-2); add it to tools.redis.targets",
     ),
-    (asked(), around(targets=()), "'cache-1' is not a target of redis (none); add it to tools.redis"),
-    (asked(), around(mode=Mode.OFF), "maxmemory of cache-1 is off; set its mode in tools.redis.mode"),
-    (asked(), around(knob=None), "cache-1 has no knob 'maxmemory' now; look at redis"),
-    (WARM[0], around(), "cache-1 has no action 'warm' now; look at redis"),
-    (asked(**APPROVED, proposer="ann"), around(), "ann proposed it; somebody else has to approve"),
+    (make_proposal(), make_situation(targets=()), "'cache-1' is not a target of redis (none); add it to tools.redis"),
+    (make_proposal(), make_situation(mode=Mode.OFF), "maxmemory of cache-1 is off; set its mode in tools.redis.mode"),
+    (make_proposal(), make_situation(knob=None), "cache-1 has no knob 'maxmemory' now; look at redis"),
+    (WARM[0], make_situation(), "cache-1 has no action 'warm' now; look at redis"),
+    (make_proposal(**APPROVED, proposer="ann"), make_situation(), "ann proposed it; somebody else has to approve"),
     (
-        asked(**APPROVED), around(approval_age_s=960.0),
+        make_proposal(**APPROVED), make_situation(approval_age_s=960.0),
         "ann approved it 16 min ago, which holds for 15 min; approve again",
     ),
-    (asked(**APPROVED), around(), "ann approved it at an unknown time, which holds for 15 min"),
+    (make_proposal(**APPROVED), make_situation(), "ann approved it at an unknown time, which holds for 15 min"),
     (
-        asked(expires=START - 90 * SECOND), around(),
+        make_proposal(expires=START - 90 * SECOND), make_situation(),
         "the recommendation expired 1.5 min ago; look at the newest",
     ),
     (
-        asked(generation=3), around(generation=4),
+        make_proposal(generation=3), make_situation(generation=4),
         "it was made from generation 3 of what is known, now it is 4; look at the newest recommendation",
     ),
     (
-        asked(), around(standing=replace(STOOD, last_s=360.0)),
+        make_proposal(), make_situation(stability=replace(STABLE, last_s=360.0)),
         "it was last evaluated 6 min ago, and holds for 5 min; wait",
     ),
     (
-        asked(), around(standing=replace(STOOD, last_s=None)),
+        make_proposal(), make_situation(stability=replace(STABLE, last_s=None)),
         "it was never evaluated, and holds for 5 min; wait",
     ),
-    (asked(), around(reading=None), "maxmemory of cache-1 cannot be read now; look at the tool's status"),
+    (make_proposal(), make_situation(reading=None), "maxmemory of cache-1 cannot be read now; look at the tool's status"),
     (
-        asked(), around(reading=KnobReading(7, True, Lasts.UNKNOWN)),
+        make_proposal(), make_situation(reading=KnobReading(7, True, Lasts.UNKNOWN)),
         "maxmemory of cache-1 is 7, not 1048576000: somebody changed it; look at the newest recommendation",
     ),
-    (*change(POLICY, "volatile-lru", "x"), "maxmemory-policy of cache-1 = 'x'; it must be one of allkeys"),
-    (*change(replace(POLICY, choices=()), "a", "x"), "maxmemory-policy of cache-1 = 'x'; it must be one of"),
-    (*change(WORKERS, 2, 2.5), "workers of cache-1 = 2.5; it must be a whole number"),
-    (*change(WORKERS, 2, 0), "workers of cache-1 = 0; it must be at least 1"),
-    (*change(WORKERS, 64, 65), "workers of cache-1 = 65; it must be at most 64"),
-    (asked(after=0), around(), "maxmemory of cache-1 = 0; it must be above 0, which would lift the limit"),
-    (*change(SPEED, 4.0, "x"), "speed of cache-1 = 'x'; it must be a number"),
+    (*make_change(POLICY, "volatile-lru", "x"), "maxmemory-policy of cache-1 = 'x'; it must be one of allkeys"),
+    (*make_change(replace(POLICY, choices=()), "a", "x"), "maxmemory-policy of cache-1 = 'x'; it must be one of"),
+    (*make_change(WORKERS, 2, 2.5), "workers of cache-1 = 2.5; it must be a whole number"),
+    (*make_change(WORKERS, 2, 0), "workers of cache-1 = 0; it must be at least 1"),
+    (*make_change(WORKERS, 64, 65), "workers of cache-1 = 65; it must be at most 64"),
+    (make_proposal(after=0), make_situation(), "maxmemory of cache-1 = 0; it must be above 0, which would lift the limit"),
+    (*make_change(SPEED, 4.0, "x"), "speed of cache-1 = 'x'; it must be a number"),
     (
-        *change(SPEED, 100.0, 60.0),
+        *make_change(SPEED, 100.0, 60.0),
         "speed of cache-1 100 -> 60 is a step of 40, at most 25 may be at once; go to 75 first",
     ),
     (
-        *change(SPEED, 100.0, 105.0),
+        *make_change(SPEED, 100.0, 105.0),
         "speed of cache-1 100 -> 105 changes it by less than 10, which is not worth it; leave it",
     ),
     (
-        *change(POLICY, "volatile-lru", "volatile-lru"),
+        *make_change(POLICY, "volatile-lru", "volatile-lru"),
         "maxmemory-policy of cache-1 is 'volatile-lru' already; leave it",
     ),
     (
-        *change(POLICY, "volatile-lru", "allkeys-lru"),
+        *make_change(POLICY, "volatile-lru", "allkeys-lru"),
         "allkeys-lru would evict keys of cache-1 that never expire (how many is unknown); take",
     ),
     (
-        *change(POLICY, "volatile-lru", "allkeys-lru", ttl_share=0.5),
+        *make_change(POLICY, "volatile-lru", "allkeys-lru", ttl_share=0.5),
         "allkeys-lru would evict keys of cache-1 that never expire (50% of them expire); take",
     ),
-    (asked(), around(memory=None), "how much memory cache-1 may use is unknown; set memory_limit"),
+    (make_proposal(), make_situation(memory=None), "how much memory cache-1 may use is unknown; set memory_limit"),
     (
-        asked(), around(memory=MemoryOutlook(1000.0, (("others", None),))),
+        make_proposal(), make_situation(memory=MemoryOutlook(1000.0, (("others", None),))),
         "unknown others = unknown, over 85% of 1000 bytes (850 bytes); raise maxmemory of cache-1 less, "
         "or give it more memory",
     ),
     (*WARM, "9 requests/s are more than 5 (at most 10, and 5% of the origin's 100); warm more slowly"),
     (
-        asked(), around(inputs=replace(GOOD, source_up=None)),
+        make_proposal(), make_situation(inputs=replace(GOOD_INPUTS, source_up=None)),
         "the source of the figures behind maxmemory of cache-1 is not known to be up; wait for it",
     ),
     (
-        asked(), around(inputs=replace(GOOD, source_up=False)),
+        make_proposal(), make_situation(inputs=replace(GOOD_INPUTS, source_up=False)),
         "the source of the figures behind maxmemory of cache-1 is down; wait for it",
     ),
-    (asked(), around(inputs=replace(GOOD, newest=None)), "the newest sample is missing, at most 3 are"),
-    (asked(), around(inputs=replace(GOOD, newest=4.0)), "the newest sample is 4 intervals old, at most 3"),
-    (asked(), around(inputs=replace(GOOD, present=None)), "an unknown share of the window is there, 90%"),
-    (asked(), around(inputs=replace(GOOD, present=0.5)), "50% of the window is there, 90%"),
-    (asked(), around(inputs=replace(GOOD, zeroed=tuple("abc"))), "a, b, c fell to exactly 0"),
-    (asked(), around(inputs=replace(GOOD, zeroed=tuple("abcde"))), "a, b, c and 2 more fell to exactly 0"),
-    (asked(), around(inputs=replace(GOOD, jumped=("a",))), "a jumped by a factor of 100 or more, as a"),
+    (make_proposal(), make_situation(inputs=replace(GOOD_INPUTS, newest_age=None)), "the newest sample is missing, at most 3 are"),
+    (make_proposal(), make_situation(inputs=replace(GOOD_INPUTS, newest_age=4.0)), "the newest sample is 4 intervals old, at most 3"),
+    (make_proposal(), make_situation(inputs=replace(GOOD_INPUTS, present_ratio=None)), "an unknown share of the window is there, 90%"),
+    (make_proposal(), make_situation(inputs=replace(GOOD_INPUTS, present_ratio=0.5)), "50% of the window is there, 90%"),
+    (make_proposal(), make_situation(inputs=replace(GOOD_INPUTS, zeroed=tuple("abc"))), "a, b, c fell to exactly 0"),
+    (make_proposal(), make_situation(inputs=replace(GOOD_INPUTS, zeroed=tuple("abcde"))), "a, b, c and 2 more fell to exactly 0"),
+    (make_proposal(), make_situation(inputs=replace(GOOD_INPUTS, jumped=("a",))), "a jumped by a factor of 100 or more, as a"),
     (
-        asked(), around(recent=(past(7200.0, target="cache-1", state=ActionState.UNKNOWN),)),
+        make_proposal(), make_situation(recent_actions=(make_aged_action(7200.0, target="cache-1", state=ActionState.UNKNOWN),)),
         "maxmemory of cache-1 ended unknown 2 h ago; look at it, then approve",
     ),
     (
-        asked(),
-        around(recent=(past(7200.0, target="cache-1", state=ActionState.FAILED, undoes="A0"),)),
+        make_proposal(),
+        make_situation(recent_actions=(make_aged_action(7200.0, target="cache-1", state=ActionState.FAILED, undoes="A0"),)),
         "a rollback of cache-1 ended failed 2 h ago; look at it, then approve",
     ),
-    (*change(MAXMEMORY, 100 * MIB, 90 * MIB), "lowering maxmemory of cache-1 evicts keys: setting"),
+    (*make_change(MAXMEMORY, 100 * MIB, 90 * MIB), "lowering maxmemory of cache-1 evicts keys: setting"),
 ]  # fmt: skip
 
 
@@ -142,6 +142,6 @@ def test_reason(proposal, situation, reason):
 )
 def test_only_a_person_is_told_that_what_runs_can_be_undone(person, way):
     """The engine has nothing to choose."""
-    running = past(1000.0, target="cache-1", state=ActionState.VERIFYING, ended=None)
-    told = decide(asked(), around(recent=(running,)), LIMITS, person).reason
+    running = make_aged_action(1000.0, target="cache-1", state=ActionState.VERIFYING, ended=None)
+    told = decide(make_proposal(), make_situation(recent_actions=(running,)), LIMITS, person).reason
     assert told == f"maxmemory of cache-1 is being changed; {way}"

@@ -5,23 +5,23 @@ from dataclasses import replace
 import pytest
 
 from tests.builders.guard_requests import (
-    CALM,
-    GOOD,
+    ENOUGH_MEMORY,
+    GOOD_INPUTS,
     LIMITS,
     MIB,
-    ROOM,
+    NO_MASS_ANOMALY,
     SPEED,
-    STOOD,
+    STABLE,
     WORKERS,
-    around,
-    asked,
-    change,
-    rows,
-    said,
+    make_change,
+    make_proposal,
+    make_situation,
+    named_cases,
+    verdict_of,
 )
 from tests.builders.series import SECOND, START
 from trimtab.engine.actions.guard.guard import decide
-from trimtab.engine.actions.guard.situation import Standing, Verdict
+from trimtab.engine.actions.guard.situation import GuardVerdict, ProposalStability
 from trimtab.engine.types import KnobReading, Lasts, MemoryOutlook, Mode, Pause
 
 GIB = 2**30
@@ -29,39 +29,39 @@ GIB = 2**30
 
 def test_what_keeps_within_every_limit_is_done():
     """The proposal that the other tests change passes, and the reason says why."""
-    decision = decide(asked(), around(), LIMITS)
-    assert (decision.verdict, decision.guard, decision.until) == (Verdict.ALLOW, "", None)
+    decision = decide(make_proposal(), make_situation(), LIMITS)
+    assert (decision.verdict, decision.guard, decision.until) == (GuardVerdict.ALLOW, "", None)
     assert decision.reason == "the mode of maxmemory of cache-1 is auto, and it keeps within every limit"
 
 
 def test_a_persons_decision_is_told_as_such():
     """The reason names who decided."""
-    assert decide(asked(), around(), LIMITS, person=True).reason == (
+    assert decide(make_proposal(), make_situation(), LIMITS, person=True).reason == (
         "a person decided it, and it keeps within every limit"
     )
 
 
 def test_the_order_is_pause_then_refusals_then_waits_then_approvals():
     """Of several things that are wrong the gravest is said; each is, once those before are mended."""
-    wrong = around(
+    wrong = make_situation(
         pause=Pause(True),
         targets=("other",),
         uptime_s=1.0,
         mode=Mode.RECOMMEND,
-        standing=Standing(1, 1.0, 1.0),
+        stability=ProposalStability(1, 1.0, 1.0),
     )
     mended = [
         {},
         {"pause": Pause(False)},
         {"targets": ("cache-1",)},
         {"uptime_s": 301.0},
-        {"standing": STOOD},
+        {"stability": STABLE},
         {"mode": Mode.AUTO},
     ]
     words = []
     for step in mended:
         wrong = replace(wrong, **step)
-        words.append(said(asked(), wrong))
+        words.append(verdict_of(make_proposal(), wrong))
     assert words == [
         "refuse pause", "refuse targets", "refuse start-up", "refuse persistence", "approve mode", "allow",
     ]  # fmt: skip
@@ -81,43 +81,43 @@ SITUATIONS = [
     ("knob gone", {"knob": None}, "refuse subject"),
     ("another knob", {"knob": WORKERS}, "refuse subject"),
     ("another generation", {"generation": 1}, "refuse plan"),
-    ("never evaluated", {"standing": replace(STOOD, last_s=None)}, "refuse plan"),
-    ("plan as old as may be", {"standing": replace(STOOD, last_s=300.0)}, "allow"),
-    ("plan too old", {"standing": replace(STOOD, last_s=300.1)}, "refuse plan"),
+    ("never evaluated", {"stability": replace(STABLE, last_s=None)}, "refuse plan"),
+    ("plan as old as may be", {"stability": replace(STABLE, last_s=300.0)}, "allow"),
+    ("plan too old", {"stability": replace(STABLE, last_s=300.1)}, "refuse plan"),
     ("not to be read", {"reading": None}, "refuse plan"),
     ("changed by somebody", {"reading": KnobReading(999 * MIB, True, Lasts.UNKNOWN)}, "refuse plan"),
     # freshness
     ("figures unknown", {"inputs": None}, "refuse freshness"),
-    ("no figures", {"inputs": replace(GOOD, series=0)}, "refuse freshness"),
-    ("source down", {"inputs": replace(GOOD, source_up=False)}, "refuse freshness"),
-    ("source unknown", {"inputs": replace(GOOD, source_up=None)}, "refuse freshness"),
-    ("sample as old as may be", {"inputs": replace(GOOD, newest=3.0)}, "allow"),
-    ("sample too old", {"inputs": replace(GOOD, newest=3.01)}, "refuse freshness"),
-    ("no sample", {"inputs": replace(GOOD, newest=None)}, "refuse freshness"),
-    ("window as full as it must be", {"inputs": replace(GOOD, present=0.9)}, "allow"),
-    ("window too empty", {"inputs": replace(GOOD, present=0.89)}, "refuse freshness"),
-    ("window unknown", {"inputs": replace(GOOD, present=None)}, "refuse freshness"),
-    ("one figure missing, growing", {"inputs": replace(GOOD, missing=1)}, "allow"),
-    ("sudden zero", {"inputs": replace(GOOD, zeroed=("a", "b", "c", "d"))}, "refuse sudden zero"),
-    ("unit change", {"inputs": replace(GOOD, jumped=("a",))}, "refuse unit change"),
+    ("no figures", {"inputs": replace(GOOD_INPUTS, series=0)}, "refuse freshness"),
+    ("source down", {"inputs": replace(GOOD_INPUTS, source_up=False)}, "refuse freshness"),
+    ("source unknown", {"inputs": replace(GOOD_INPUTS, source_up=None)}, "refuse freshness"),
+    ("sample as old as may be", {"inputs": replace(GOOD_INPUTS, newest_age=3.0)}, "allow"),
+    ("sample too old", {"inputs": replace(GOOD_INPUTS, newest_age=3.01)}, "refuse freshness"),
+    ("no sample", {"inputs": replace(GOOD_INPUTS, newest_age=None)}, "refuse freshness"),
+    ("window as full as it must be", {"inputs": replace(GOOD_INPUTS, present_ratio=0.9)}, "allow"),
+    ("window too empty", {"inputs": replace(GOOD_INPUTS, present_ratio=0.89)}, "refuse freshness"),
+    ("window unknown", {"inputs": replace(GOOD_INPUTS, present_ratio=None)}, "refuse freshness"),
+    ("one figure missing, growing", {"inputs": replace(GOOD_INPUTS, missing=1)}, "allow"),
+    ("sudden zero", {"inputs": replace(GOOD_INPUTS, zeroed=("a", "b", "c", "d"))}, "refuse sudden zero"),
+    ("unit change", {"inputs": replace(GOOD_INPUTS, jumped=("a",))}, "refuse unit change"),
     # mass breaker
     ("mass unknown", {"mass": None}, "refuse mass breaker"),
-    ("30 % elsewhere", {"mass": replace(CALM, anomalous=30)}, "allow"),
-    ("31 % elsewhere", {"mass": replace(CALM, anomalous=31)}, "refuse mass breaker"),
-    ("4 of 5, which is few", {"mass": replace(CALM, anomalous=4, watched=5)}, "allow"),
-    ("5 of 6", {"mass": replace(CALM, anomalous=5, watched=6)}, "refuse mass breaker"),
-    ("nothing is watched elsewhere", {"mass": replace(CALM, watched=0, sources=0)}, "allow"),
-    ("1 of 3 sources down", {"mass": replace(CALM, sources_down=1)}, "allow"),
-    ("9 of 20 sources down, 45 %", {"mass": replace(CALM, sources_down=9, sources=20)}, "allow"),
-    ("2 of 4 sources down", {"mass": replace(CALM, sources_down=2, sources=4)}, "refuse mass breaker"),
+    ("30 % elsewhere", {"mass": replace(NO_MASS_ANOMALY, anomalous=30)}, "allow"),
+    ("31 % elsewhere", {"mass": replace(NO_MASS_ANOMALY, anomalous=31)}, "refuse mass breaker"),
+    ("4 of 5, which is few", {"mass": replace(NO_MASS_ANOMALY, anomalous=4, watched=5)}, "allow"),
+    ("5 of 6", {"mass": replace(NO_MASS_ANOMALY, anomalous=5, watched=6)}, "refuse mass breaker"),
+    ("nothing is watched elsewhere", {"mass": replace(NO_MASS_ANOMALY, watched=0, sources=0)}, "allow"),
+    ("1 of 3 sources down", {"mass": replace(NO_MASS_ANOMALY, sources_down=1)}, "allow"),
+    ("9 of 20 sources down, 45 %", {"mass": replace(NO_MASS_ANOMALY, sources_down=9, sources=20)}, "allow"),
+    ("2 of 4 sources down", {"mass": replace(NO_MASS_ANOMALY, sources_down=2, sources=4)}, "refuse mass breaker"),
     # start-up and persistence
     ("just started", {"uptime_s": 299.0}, "refuse start-up"),
     ("settled", {"uptime_s": 300.0}, "allow"),
-    ("2 evaluations", {"standing": replace(STOOD, evaluations=2)}, "refuse persistence"),
-    ("3 within less than 3 min", {"standing": replace(STOOD, since_s=179.0)}, "refuse persistence"),
-    ("3 in 3 min", {"standing": replace(STOOD, since_s=180.0)}, "allow"),
+    ("2 evaluations", {"stability": replace(STABLE, evaluations=2)}, "refuse persistence"),
+    ("3 within less than 3 min", {"stability": replace(STABLE, since_s=179.0)}, "refuse persistence"),
+    ("3 in 3 min", {"stability": replace(STABLE, since_s=180.0)}, "allow"),
     # memory
-    ("limit unknown", {"memory": MemoryOutlook(None, ROOM.parts)}, "refuse memory"),
+    ("limit unknown", {"memory": MemoryOutlook(None, ENOUGH_MEMORY.parts)}, "refuse memory"),
     ("outlook unknown", {"memory": None}, "refuse memory"),
     ("a part unknown", {"memory": MemoryOutlook(16.0 * GIB, (("others", None),))}, "refuse memory"),
     ("85 %", {"memory": MemoryOutlook(100.0, (("data", 80.0), ("others", 5.0)))}, "allow"),
@@ -125,10 +125,10 @@ SITUATIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("changed", "word"), rows(SITUATIONS))
+@pytest.mark.parametrize(("changed", "word"), named_cases(SITUATIONS))
 def test_situation(changed, word):
     """Each fact of the situation refuses on one side of its limit and lets pass on the other."""
-    assert said(asked(), around(**changed)) == word
+    assert verdict_of(make_proposal(), make_situation(**changed)) == word
 
 
 PROPOSALS = [
@@ -158,10 +158,10 @@ PROPOSALS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("changed", "word"), rows(PROPOSALS))
+@pytest.mark.parametrize(("changed", "word"), named_cases(PROPOSALS))
 def test_proposal(changed, word):
     """Each field of the proposal likewise."""
-    assert said(asked(**changed), around()) == word
+    assert verdict_of(make_proposal(**changed), make_situation()) == word
 
 
 APPROVED = {"approver": "ann", "approved": START - 60 * SECOND}
@@ -179,37 +179,39 @@ APPROVED = {"approver": "ann", "approved": START - 60 * SECOND}
 )
 def test_approval(changed, age_s, word):
     """An approval by somebody else than the proposer holds for 15 minutes, and stands for the mode."""
-    situation = around(mode=Mode.APPROVE, approval_age_s=age_s)
-    assert said(asked(**APPROVED, **changed), situation) == word
+    situation = make_situation(mode=Mode.APPROVE, approval_age_s=age_s)
+    assert verdict_of(make_proposal(**APPROVED, **changed), situation) == word
 
 
 def test_a_person_stands_for_mode_persistence_hold_and_start_up_only():
     """What asks for a person is silent after a person decided; every other row still speaks."""
     alone = {
-        "mode": Mode.OFF, "uptime_s": 0.0, "standing": Standing(), "inputs": None,
+        "mode": Mode.OFF, "uptime_s": 0.0, "stability": ProposalStability(), "inputs": None,
         "knob": replace(SPEED, high=None, reversible=False),
     }  # fmt: skip
-    proposal, situation = change(SPEED, 400.0, 300.0)
-    assert said(proposal, replace(situation, **alone), person=True) == "allow"
+    proposal, situation = make_change(SPEED, 400.0, 300.0)
+    assert verdict_of(proposal, replace(situation, **alone), person=True) == "allow"
     for changed, word in [
         ({"pause": Pause(True)}, "refuse pause"),
         ({"targets": ("other",)}, "refuse targets"),
-        ({"inputs": replace(GOOD, zeroed=("a",))}, "refuse sudden zero"),
-        ({"inputs": replace(GOOD, missing=1)}, "refuse reducing"),
-        ({"mass": replace(CALM, anomalous=99)}, "refuse mass breaker"),
+        ({"inputs": replace(GOOD_INPUTS, zeroed=("a",))}, "refuse sudden zero"),
+        ({"inputs": replace(GOOD_INPUTS, missing=1)}, "refuse reducing"),
+        ({"mass": replace(NO_MASS_ANOMALY, anomalous=99)}, "refuse mass breaker"),
         ({"reading": KnobReading(401.0, True, Lasts.UNKNOWN)}, "refuse plan"),
     ]:
-        assert said(proposal, replace(situation, **changed), person=True) == word
-    assert said(*change(SPEED, 400.0, 200.0), person=True) == "refuse step"
+        assert verdict_of(proposal, replace(situation, **changed), person=True) == word
+    assert verdict_of(*make_change(SPEED, 400.0, 200.0), person=True) == "refuse step"
 
 
 def test_every_reason_has_its_figures_and_what_to_do():
     """A reason is a sentence that names the thing, the limit, and a way on."""
     reasons = {
-        (said(asked(**p), around(**s))): decide(asked(**p), around(**s), LIMITS).reason
+        (verdict_of(make_proposal(**p), make_situation(**s))): decide(
+            make_proposal(**p), make_situation(**s), LIMITS
+        ).reason
         for p, s in [
             ({"after": 1300 * MIB}, {}),
-            ({}, {"mass": replace(CALM, anomalous=40)}),
+            ({}, {"mass": replace(NO_MASS_ANOMALY, anomalous=40)}),
             ({}, {"uptime_s": 60.0}),
         ]
     }

@@ -2,14 +2,15 @@
 
 import pytest
 
-from tests.simulations.guard_services import KINDS, Run, most_within, turns
+from tests.simulations.guard_services import KINDS, ServiceSimulation, max_in_window, reversal_hours
 
 
 def judge(kind, runs):
     """The worst number of reversals, and of changes of direction with rollbacks, in any six hours."""
-    days = [Run(kind, seed).go() for seed in range(runs)]
+    days = [ServiceSimulation(kind, seed).run() for seed in range(runs)]
     reversals, every = (
-        max(most_within(turns(changes, rollbacks), 6.0) for changes in days) for rollbacks in (False, True)
+        max(max_in_window(reversal_hours(changes, rollbacks), 6.0) for changes in days)
+        for rollbacks in (False, True)
     )
     acted = sum(bool(changes) for changes in days)
     undone = sum(any(c.undo for c in changes) for changes in days)

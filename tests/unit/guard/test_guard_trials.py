@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.simulations.guard_trials import FAULTS, Trial
+from tests.simulations.guard_trials import FAULTS, GuardTrial
 
 ROWS = {
     "unit change": {"unit change"},
@@ -17,8 +17,8 @@ ROWS = {
 
 def judge(fault, trials):
     """How many of the trials did something, with the fault and without, and which rows stopped it."""
-    with_fault = [Trial(seed, fault).run() for seed in range(trials)]
-    without = sum(Trial(seed).run()[0] for seed in range(trials))
+    with_fault = [GuardTrial(seed, fault).run() for seed in range(trials)]
+    without = sum(GuardTrial(seed).run()[0] for seed in range(trials))
     rows = Counter(row for _, row in with_fault)
     done = sum(acted for acted, _ in with_fault)
     print(f"{fault}: {done} of {trials} acted, without it {without}; {dict(rows)}")

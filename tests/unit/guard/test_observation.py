@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.builders.actions import EFFECT, recommendation_of
+from tests.builders.actions import EFFECT, make_recommendation
 from tests.builders.series import SECOND, START, tick_scores
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.fake_control_loop import FakeIncidents
 from tests.fakes.fake_tools import FLUSH_ACTION, SIZE_KNOB, FakeTool, FakeToolbox
 from tests.fakes.ports import FakeClock, FakeScoreLog
-from trimtab.engine.actions.guard.observation import Seeing, mode_in
-from trimtab.engine.actions.guard.situation import Mass
-from trimtab.engine.detection.tick_result import Sensed
+from trimtab.engine.actions.guard.observation import TargetObserver, mode_in
+from trimtab.engine.actions.guard.situation import MassAnomalyStatus
+from trimtab.engine.detection.tick_result import TickResult
 from trimtab.engine.errors import NotFoundError, ToolError
 from trimtab.engine.live.live_state import LiveState
 from trimtab.engine.settings.guardrails import Guardrails, mode_of
@@ -40,10 +40,10 @@ def proposal(**changed):
     """Raise the size of the fake tool, from an incident."""
     given = {"tool": "fake", "target": "fake", "subject": "size", "incident_id": ulid(1),
              "pattern": "cache_thrash", "effect": replace(EFFECT, series_id=A.id)}  # fmt: skip
-    return recommendation_of(ulid(2), **{**given, **changed})
+    return make_recommendation(ulid(2), **{**given, **changed})
 
 
-class Room:
+class ObserverStack:
     """A fake tool, two series of one source, an incident that was seen in both."""
 
     def __init__(self):
@@ -52,9 +52,9 @@ class Room:
         self.tool = FakeTool(
             knobs=(SIZE_KNOB, COUNT), metrics={"redis_db_keys": 10.0, "redis_db_keys_expiring": 4.0}
         )
-        self.box = FakeToolbox(self.tool, modes={"fake": {"fake/*": Mode.AUTO}})
-        self.seeing = Seeing(
-            self.box, self.live, self.scores, self.incidents, self.clock, Guardrails(suspicion=600)
+        self.toolbox = FakeToolbox(self.tool, modes={"fake": {"fake/*": Mode.AUTO}})
+        self.observer = TargetObserver(
+            self.toolbox, self.live, self.scores, self.incidents, self.clock, Guardrails(suspicion=600)
         )
         match = PatternMatch("cache_thrash", "a", 0.9, START, (), (A.id, B.id))
         other = PatternMatch("memory_leak", "a", 0.9, START, (), ("elsewhere",))
@@ -70,73 +70,73 @@ class Room:
             time = self.clock.now() - (n - 1 - k) * 15 * SECOND
             scores = tick_scores("p", time, [5.0 + k % 2] * len(keys))
             self.scores.append(keys, scores)
-        sensed = Sensed(
+        sensed = TickResult(
             keys, scores, (), np.empty(0, np.int64), np.zeros(len(keys), np.int64),
-            np.ones(len(keys), np.bool_), dict(enumerate(opened)), certain=True,
+            np.ones(len(keys), np.bool_), dict(enumerate(opened)), complete=True,
         )  # fmt: skip
         self.live.publish_tick(sensed, 15.0, (), SeriesInfo)
 
 
 @pytest.fixture
-def room():
-    return Room()
+def stack():
+    return ObserverStack()
 
 
-async def test_everything_known_is_told(room):
+async def test_everything_known_is_told(stack):
     """Target, knob, value, group, share of keys that expire, figures, and how much is wrong elsewhere."""
-    room.samples(A, B, opened=(ulid(7), ulid(8)))
-    seen = await room.seeing(proposal())
+    stack.samples(A, B, opened=(ulid(7), ulid(8)))
+    seen = await stack.observer(proposal())
     assert (seen.mode, seen.targets, seen.targets_in_all) == (Mode.AUTO, ("fake",), 1)
     assert (seen.knob, seen.action, seen.reading.value) == (SIZE_KNOB, None, 100)
     assert seen.group == {("fake", "fake", "size"), ("fake", "fake", "count")}
     assert seen.ttl_share == 0.4
     assert (seen.inputs.series, seen.inputs.missing, seen.inputs.newest) == (2, 0, 0.0)
     assert (seen.inputs.present, seen.inputs.source_up) == (1.0, True)
-    assert seen.mass == Mass(anomalous=1, watched=2, sources_down=0, sources=1)
+    assert seen.mass == MassAnomalyStatus(anomalous=1, watched=2, sources_down=0, sources=1)
 
 
-async def test_an_action_has_no_value(room):
+async def test_an_action_has_no_value(stack):
     """Its knob, group and memory say nothing."""
-    room.tool.respond_with("outlook", MemoryOutlook(1.0, ()))
-    seen = await room.seeing(proposal(subject="flush", is_action=True, before=None, after=None))
+    stack.tool.respond_with("outlook", MemoryOutlook(1.0, ()))
+    seen = await stack.observer(proposal(subject="flush", is_action=True, before=None, after=None))
     assert (seen.action, seen.knob, seen.reading, seen.memory, seen.group) == (
         FLUSH_ACTION, None, None, None, frozenset(),
     )  # fmt: skip
 
 
-async def test_the_memory_that_it_would_take_is_asked_for(room):
+async def test_the_memory_that_it_would_take_is_asked_for(stack):
     """Of the tool, for the value that is proposed."""
     outlook = MemoryOutlook(1000.0, (("data", 125.0),))
-    room.tool.respond_with("outlook", outlook)
-    assert (await room.seeing(proposal())).memory == outlook
-    assert ("outlook", "fake", "size", 125) in room.tool.calls
+    stack.tool.respond_with("outlook", outlook)
+    assert (await stack.observer(proposal())).memory == outlook
+    assert ("outlook", "fake", "size", 125) in stack.tool.calls
 
 
-async def test_a_series_that_is_gone_is_missing(room):
+async def test_a_series_that_is_gone_is_missing(stack):
     """It is not looked up in the store, and does not make its source be down."""
 
     def remembered(series_id):
         raise AssertionError(f"the store was asked for {series_id}")
 
-    room.live.remembered = remembered
-    room.samples(A)
-    inputs = (await room.seeing(proposal())).inputs
+    stack.live.remembered = remembered
+    stack.samples(A)
+    inputs = (await stack.observer(proposal())).inputs
     assert (inputs.series, inputs.missing, inputs.source_up) == (2, 1, True)
 
 
-async def test_where_all_are_gone_nothing_is_known(room):
+async def test_where_all_are_gone_nothing_is_known(stack):
     """Whether their source is up is unknown then, and nothing is fresh."""
-    inputs = (await room.seeing(proposal())).inputs
+    inputs = (await stack.observer(proposal())).inputs
     assert (inputs.series, inputs.missing, inputs.newest, inputs.present) == (2, 2, None, None)
     assert inputs.source_up is None
 
 
 @pytest.mark.parametrize("state", [SourceState.UNKNOWN, SourceState.STARTING])
-async def test_a_source_that_does_not_answer_is_not_up(room, state):
+async def test_a_source_that_does_not_answer_is_not_up(stack, state):
     """And counts as down where it is unknown."""
-    room.samples(A, B)
-    room.live.set_source_status(SourceStatus("p", state, 15.0))
-    seen = await room.seeing(proposal())
+    stack.samples(A, B)
+    stack.live.set_source_status(SourceStatus("p", state, 15.0))
+    seen = await stack.observer(proposal())
     assert seen.inputs.source_up is False
     assert seen.mass.sources_down == (1 if state is SourceState.UNKNOWN else 0)
 
@@ -144,11 +144,11 @@ async def test_a_source_that_does_not_answer_is_not_up(room, state):
 @pytest.mark.parametrize(
     ("age_s", "newest", "present"), [(45.0, 3.0, 1.0), (300.0, 20.0, 0.5)], ids=["just", "half is missing"]
 )
-async def test_age_and_holes_are_measured(room, age_s, newest, present):
+async def test_age_and_holes_are_measured(stack, age_s, newest, present):
     """In intervals of the source, and as a share of the window up to now."""
-    room.samples(A, B)
-    room.clock.tick(age_s)
-    inputs = (await room.seeing(proposal())).inputs
+    stack.samples(A, B)
+    stack.clock.tick(age_s)
+    inputs = (await stack.observer(proposal())).inputs
     assert inputs.newest == newest
     assert inputs.present == pytest.approx(present, abs=0.1)
 
@@ -156,38 +156,38 @@ async def test_age_and_holes_are_measured(room, age_s, newest, present):
 @pytest.mark.parametrize(
     "changed", [{"incident_id": None}, {"incident_id": ulid(9)}], ids=["by hand", "gone"]
 )
-async def test_without_an_incident_there_are_no_figures(room, changed):
+async def test_without_an_incident_there_are_no_figures(stack, changed):
     """None = unknown; by itself nothing is done then."""
-    room.samples(A, B, opened=(ulid(7),))
-    seen = await room.seeing(proposal(**changed))
+    stack.samples(A, B, opened=(ulid(7),))
+    seen = await stack.observer(proposal(**changed))
     assert seen.inputs is None
     assert seen.mass.anomalous == 1
 
 
-async def test_no_other_tool_is_asked(room):
+async def test_no_other_tool_is_asked(stack):
     """One that hangs, or is disabled, holds no decision up; its targets count while it may be used."""
     hangs, off = FakeTool("hangs", ("a", "b", "c")), FakeTool("off", ("d",))
-    room.box.tools |= {"hangs": hangs, "off": off}
-    room.box.disabled.add("off")
-    assert (await room.seeing(proposal())).targets_in_all == 4
+    stack.toolbox.tools |= {"hangs": hangs, "off": off}
+    stack.toolbox.disabled.add("off")
+    assert (await stack.observer(proposal())).targets_in_all == 4
     assert hangs.calls == off.calls == []
 
 
-async def test_what_cannot_be_seen_raises(room):
+async def test_what_cannot_be_seen_raises(stack):
     """An unknown target or a tool that does not answer: then nothing is decided."""
     with pytest.raises(NotFoundError):
-        await room.seeing(proposal(tool="other"))
-    room.tool.respond_with("outlook", ToolError("no answer"))
+        await stack.observer(proposal(tool="other"))
+    stack.tool.respond_with("outlook", ToolError("no answer"))
     with pytest.raises(ToolError):
-        await room.seeing(proposal())
+        await stack.observer(proposal())
 
 
-async def test_the_generation_is_that_of_the_newest_advice(room):
+async def test_the_generation_is_that_of_the_newest_advice(stack):
     """Where there is none, as after a start, it is the proposal's own."""
     wanted = proposal(generation=2)
-    assert (await room.seeing(wanted)).generation == 2
-    room.seeing.generations = {wanted.fingerprint: 3}
-    assert (await room.seeing(wanted)).generation == 3
+    assert (await stack.observer(wanted)).generation == 2
+    stack.observer.generations = {wanted.fingerprint: 3}
+    assert (await stack.observer(wanted)).generation == 3
 
 
 @pytest.mark.parametrize(
@@ -199,10 +199,10 @@ async def test_the_generation_is_that_of_the_newest_advice(room):
         ({}, None),
     ],
 )
-async def test_how_many_keys_expire_is_known_or_not(room, keys, share):
+async def test_how_many_keys_expire_is_known_or_not(stack, keys, share):
     """An empty Redis says nothing of what will be in it."""
-    room.tool.metric_values = {"fake_up": 1.0, **keys}
-    assert (await room.seeing(proposal())).ttl_share == share
+    stack.tool.metric_values = {"fake_up": 1.0, **keys}
+    assert (await stack.observer(proposal())).ttl_share == share
 
 
 @pytest.mark.parametrize("subject", ["size", "count", "flush"])
@@ -215,8 +215,8 @@ async def test_modes_are_those_of_the_settings(subject, target):
     assert mode_in(await box.view("fake"), target, subject) == mode_of(modes, target, subject)
 
 
-async def test_the_value_is_that_of_now(room):
+async def test_the_value_is_that_of_now(stack):
     """As the tool reads it, not as the recommendation remembers it."""
     reading = KnobReading(111, True, Lasts.UNTIL_RESTART)
-    room.tool.respond_with("read", reading)
-    assert (await room.seeing(proposal())).reading == reading
+    stack.tool.respond_with("read", reading)
+    assert (await stack.observer(proposal())).reading == reading

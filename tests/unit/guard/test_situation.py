@@ -6,13 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.builders.guard_requests import LIMITS, around, asked, past
+from tests.builders.guard_requests import LIMITS, make_aged_action, make_proposal, make_situation
 from tests.builders.series import SECOND, START
-from trimtab.engine.actions.guard.input_quality import Window, fell_to_zero, jumped, look
-from trimtab.engine.actions.guard.situation import Inputs, Standing
-from trimtab.engine.actions.guard.situation_builder import Live, Memory, proposal_of
-from trimtab.engine.actions.monotonic_age import KEPT_S, Lived
-from trimtab.engine.actions.proposal_history import Evaluations
+from trimtab.engine.actions.guard.input_quality import (
+    SampleWindow,
+    assess_inputs,
+    has_level_jump,
+    has_sudden_zero,
+)
+from trimtab.engine.actions.guard.situation import InputQuality, ProposalStability
+from trimtab.engine.actions.guard.situation_builder import (
+    SituationBuilder,
+    TargetObservation,
+    proposal_from_action,
+)
+from trimtab.engine.actions.monotonic_age import RETENTION_S, MonotonicAges
+from trimtab.engine.actions.proposal_history import ProposalHistory
 from trimtab.engine.settings import Guardrails
 from trimtab.engine.types import ActionState, Mode
 
@@ -24,54 +33,57 @@ def at(seconds: float) -> int:
     return round((1000 + seconds) * SECOND)
 
 
-def running(seconds: float = 0.0) -> Lived:
+def running(seconds: float = 0.0) -> MonotonicAges:
     """Lived for so long."""
-    lived = Lived()
-    lived.tick(at(0))
-    lived.tick(at(seconds))
+    lived = MonotonicAges()
+    lived.advance(at(0))
+    lived.advance(at(seconds))
     return lived
 
 
 def test_ages_follow_the_monotonic_clock():
     """An action seen after the start is as old as the engine lived since, whatever the wall clock says."""
     lived = running()
-    assert lived.past([], START) == ()
-    action = past(0.0).action
-    assert [p.age_s for p in lived.past([action], START + 10**18)] == [0.0]
-    lived.tick(at(90))
+    assert lived.with_ages([], START) == ()
+    action = make_aged_action(0.0).action
+    assert [p.age_s for p in lived.with_ages([action], START + 10**18)] == [0.0]
+    lived.advance(at(90))
     for now in (START - 10**18, START, START + 10**18):
-        assert [p.age_s for p in lived.past([action], now)] == [90.0]
+        assert [p.age_s for p in lived.with_ages([action], now)] == [90.0]
 
 
 def test_a_monotonic_clock_that_steps_back_is_not_believed():
     """Time lived never shrinks."""
     lived = running(60)
-    lived.tick(at(10))
-    lived.tick(at(20))
-    assert (lived.seconds, lived.uptime_s) == (70.0, 70.0)
+    lived.advance(at(10))
+    lived.advance(at(20))
+    assert (lived.running_s, lived.uptime_s) == (70.0, 70.0)
 
 
 def test_what_has_not_begun_has_no_age():
     """An action that was not sent yet is not marked: it ages from when it is."""
     lived = running()
-    lived.past([], START)
-    waiting = replace(past(0.0).action, started=None)
-    lived.past([waiting], START)
-    lived.tick(at(60))
-    assert lived.past([waiting], START)[0].age_s == 0.0
-    assert lived.past([replace(waiting, started=START)], START)[0].age_s == 0.0
+    lived.with_ages([], START)
+    waiting = replace(make_aged_action(0.0).action, started=None)
+    lived.with_ages([waiting], START)
+    lived.advance(at(60))
+    assert lived.with_ages([waiting], START)[0].age_s == 0.0
+    assert lived.with_ages([replace(waiting, started=START)], START)[0].age_s == 0.0
 
 
 def test_only_the_first_start_asks_the_wall_clock():
     """Without any memory the ledger's own times count, never below zero; with one, what is new is new."""
-    old, future = past(500.0).action, replace(past(0.0).action, id="F", started=START + 10 * SECOND)
+    old, future = (
+        make_aged_action(500.0).action,
+        replace(make_aged_action(0.0).action, id="F", started=START + 10 * SECOND),
+    )
     lived = running()
-    assert [p.age_s for p in lived.past([old, future], START)] == [500.0, 0.0]
-    lived.tick(at(10))
+    assert [p.age_s for p in lived.with_ages([old, future], START)] == [500.0, 0.0]
+    lived.advance(at(10))
     kept = running(5)
     kept.restore(json.loads(json.dumps(lived.state())))
-    assert [p.age_s for p in kept.past([old, future], START + 10**18)] == [510.0, 10.0]
-    assert kept.past([replace(old, id="N")], START + 10**18)[0].age_s == 0.0
+    assert [p.age_s for p in kept.with_ages([old, future], START + 10**18)] == [510.0, 10.0]
+    assert kept.with_ages([replace(old, id="N")], START + 10**18)[0].age_s == 0.0
     assert kept.uptime_s == 5.0
 
 
@@ -80,67 +92,73 @@ def test_what_is_not_asked_for_any_more_is_forgotten():
     lived = running()
     lived.age_s("a")
     lived.age_s("b")
-    lived.tick(at(KEPT_S))
+    lived.advance(at(RETENTION_S))
     lived.age_s("b")
     assert set(lived.state()["since"]) == {"a", "b"}
-    lived.tick(at(KEPT_S + 1))
+    lived.advance(at(RETENTION_S + 1))
     assert set(lived.state()["since"]) == {"b"}
 
 
 def test_an_approval_is_as_old_as_either_clock_says():
     """The larger age counts; a scheduled one ages from its time on."""
     lived = running()
-    approved = asked(approved=START - 5 * SECOND)
-    assert lived.approval_s(asked(), START) is None
-    assert lived.approval_s(approved, START) == 5.0
-    lived.tick(at(60))
-    assert lived.approval_s(approved, START - 10**15) == 65.0
-    assert lived.approval_s(approved, START + 95 * SECOND) == 100.0
+    approved = make_proposal(approved=START - 5 * SECOND)
+    assert lived.approval_age_s(make_proposal(), START) is None
+    assert lived.approval_age_s(approved, START) == 5.0
+    lived.advance(at(60))
+    assert lived.approval_age_s(approved, START - 10**15) == 65.0
+    assert lived.approval_age_s(approved, START + 95 * SECOND) == 100.0
     scheduled = replace(approved, id="S", scheduled=START + 50 * SECOND)
-    assert lived.approval_s(scheduled, START) == 0.0
-    assert lived.approval_s(scheduled, START + 60 * SECOND) == 10.0
+    assert lived.approval_age_s(scheduled, START) == 0.0
+    assert lived.approval_age_s(scheduled, START + 60 * SECOND) == 10.0
 
 
 @pytest.mark.parametrize("wrong", [{}, {"seconds": "x", "since": {}}, {"seconds": 1.0, "since": []}])
 def test_a_state_of_something_else_is_refused(wrong):
     """What was not written by it is not taken for it."""
     with pytest.raises((KeyError, TypeError)):
-        Lived().restore(wrong)
+        MonotonicAges().restore(wrong)
     with pytest.raises((KeyError, TypeError)):
-        Memory(LIMITS).restore({"lived": wrong, "standing": []} if wrong else wrong)
+        SituationBuilder(LIMITS).restore({"lived": wrong, "stability": []} if wrong else wrong)
 
 
 def test_a_state_of_other_evaluations_is_refused():
     """As above."""
     with pytest.raises(TypeError, match="holds lists"):
-        Evaluations(300.0).restore({"a": 3})
+        ProposalHistory(300.0).restore({"a": 3})
 
 
 def test_a_proposal_stands_while_every_evaluation_comes_to_it():
     """What is left out once begins anew; each fingerprint counts for itself, once an evaluation."""
-    seen, mine, other = Evaluations(300.0), asked(after=15), asked(fingerprint="other", after="lru")
-    seen.note([mine, mine, other], 0.0)
-    seen.note([mine], 60.0)
-    seen.note([mine, other], 120.0)
-    assert seen.standing(mine, 130.0, 300.0) == Standing(3, 130.0, 10.0, 15.0)
-    assert seen.standing(other, 130.0, 300.0) == Standing(1, 10.0, 10.0, None)
-    seen.note([], 140.0)
-    assert seen.standing(mine, 140.0, 300.0) == Standing()
+    seen, mine, other = (
+        ProposalHistory(300.0),
+        make_proposal(after=15),
+        make_proposal(fingerprint="other", after="lru"),
+    )
+    seen.record([mine, mine, other], 0.0)
+    seen.record([mine], 60.0)
+    seen.record([mine, other], 120.0)
+    assert seen.stability(mine, 130.0, 300.0) == ProposalStability(3, 130.0, 10.0, 15.0)
+    assert seen.stability(other, 130.0, 300.0) == ProposalStability(1, 10.0, 10.0, None)
+    seen.record([], 140.0)
+    assert seen.stability(mine, 140.0, 300.0) == ProposalStability()
 
 
 def test_the_most_of_the_hold_is_remembered():
     """A reduction sees the highest value of the last seconds, and forgets what is older."""
-    seen = Evaluations(300.0)
+    seen = ProposalHistory(300.0)
     for second, value in ((0, 9), (100, 5), (200, 7), (300, 3)):
-        seen.note([asked(after=value)], float(second))
-    most = [seen.standing(asked(), second, 300.0).most for second in (300.0, 301.0, 500.0, 501.0)]
+        seen.record([make_proposal(after=value)], float(second))
+    most = [
+        seen.stability(make_proposal(), second, 300.0).max_value for second in (300.0, 301.0, 500.0, 501.0)
+    ]
     assert most == [9.0, 7.0, 7.0, 3.0]
-    assert seen.standing(asked(), 601.0, 300.0).most is None
-    again = Evaluations(300.0)
+    assert seen.stability(make_proposal(), 601.0, 300.0).max_value is None
+    again = ProposalHistory(300.0)
     again.restore(json.loads(json.dumps(seen.state())))
-    assert again.standing(asked(), 300.0, 300.0) == seen.standing(asked(), 300.0, 300.0)
-    seen.note([asked(after=1)], 601.0)
-    assert len(seen.state()[asked().fingerprint][3]) == 1
+    assert again.stability(make_proposal(), 300.0, 300.0) == seen.stability(make_proposal(), 300.0, 300.0)
+    seen.record([make_proposal(after=1)], 601.0)
+    assert len(seen.state()[make_proposal().fingerprint][3]) == 1
 
 
 ZEROS = [
@@ -160,7 +178,7 @@ ZEROS = [
 @pytest.mark.parametrize(("x", "fell"), ZEROS)
 def test_a_sudden_zero(x, fell):
     """A series that is not used to zeros and reads zero is suspect for as long as its window remembers."""
-    assert fell_to_zero(np.array(x, float)) is fell
+    assert has_sudden_zero(np.array(x, float)) is fell
 
 
 JUMPS = [
@@ -184,71 +202,73 @@ JUMPS = [
 @pytest.mark.parametrize(("x", "found"), JUMPS)
 def test_a_changed_unit(x, found):
     """A level that jumps a hundredfold in one step is suspect; a climb, or a habit, is none."""
-    assert jumped(np.array(x, float), 100.0) is found
+    assert has_level_jump(np.array(x, float), 100.0) is found
 
 
 def test_inputs_are_looked_at_together():
     """Missing and newest ones, the share of the windows, what is suspect."""
     windows = [
-        Window("a", np.array([1.0, NAN, 2.0, 2.0]), 15.0),
-        Window("b", np.array([1.0, 2.0, 3.0, 0.0]), 45.0),
-        Window("c", np.array([1.0, 2.0, 2.0, 999.0]), 46.0),
-        Window("d", np.full(4, NAN), None),
+        SampleWindow("a", np.array([1.0, NAN, 2.0, 2.0]), 15.0),
+        SampleWindow("b", np.array([1.0, 2.0, 3.0, 0.0]), 45.0),
+        SampleWindow("c", np.array([1.0, 2.0, 2.0, 999.0]), 46.0),
+        SampleWindow("d", np.full(4, NAN), None),
     ]
-    assert look(windows, 15.0, True, LIMITS) == Inputs(4, 2, 1.0, 11 / 16, True, ("b",), ("c",))
-    assert look([], 15.0, None, LIMITS) == Inputs(0, 0, None, None, None)
+    assert assess_inputs(windows, 15.0, True, LIMITS) == InputQuality(
+        4, 2, 1.0, 11 / 16, True, ("b",), ("c",)
+    )
+    assert assess_inputs([], 15.0, None, LIMITS) == InputQuality(0, 0, None, None, None)
 
 
 def test_only_the_newest_part_of_a_window_has_to_be_there():
     """A gap of an hour ago is none of now; what was usual then still is."""
     x = np.concatenate([np.full(200, 5.0), np.full(240, NAN), np.full(40, 0.0)])
-    seen = look([Window("a", x, 1.0)], 15.0, True, LIMITS)
-    assert (seen.present, seen.zeroed) == (1.0, ("a",))
-    assert look([Window("a", x[:-1], 1.0)], 15.0, True, LIMITS).present == 39 / 40
-    assert look([Window("a", x, 1.0)], 3600.0, True, LIMITS).present == 1.0
+    seen = assess_inputs([SampleWindow("a", x, 1.0)], 15.0, True, LIMITS)
+    assert (seen.present_ratio, seen.zeroed) == (1.0, ("a",))
+    assert assess_inputs([SampleWindow("a", x[:-1], 1.0)], 15.0, True, LIMITS).present_ratio == 39 / 40
+    assert assess_inputs([SampleWindow("a", x, 1.0)], 3600.0, True, LIMITS).present_ratio == 1.0
 
 
 def test_nothing_but_zeros_is_suspect():
     """Where every figure reads zero it is what measures them that fails; where one lives they are fine."""
-    zero = [Window(name, np.zeros(4), 1.0) for name in "ab"]
-    assert look(zero, 15.0, True, LIMITS).zeroed == ("a", "b")
-    alive = Window("c", np.array([3.0, 4.0, 3.0, 4.0]), 1.0)
-    assert look([*zero, alive], 15.0, True, LIMITS).zeroed == ()
-    unknown = [Window("a", np.full(4, NAN), None)]
-    assert look(unknown, 15.0, True, LIMITS).zeroed == ()
+    zero = [SampleWindow(name, np.zeros(4), 1.0) for name in "ab"]
+    assert assess_inputs(zero, 15.0, True, LIMITS).zeroed == ("a", "b")
+    alive = SampleWindow("c", np.array([3.0, 4.0, 3.0, 4.0]), 1.0)
+    assert assess_inputs([*zero, alive], 15.0, True, LIMITS).zeroed == ()
+    unknown = [SampleWindow("a", np.full(4, NAN), None)]
+    assert assess_inputs(unknown, 15.0, True, LIMITS).zeroed == ()
 
 
 def test_the_situation_is_put_together():
     """What is stored, remembered and seen comes to the guard whole, scaled for a trial."""
-    memory = Memory(Guardrails(time_scale=0.5))
-    memory.tick(at(0))
-    memory.evaluated([asked(after=9)])
-    memory.tick(at(200))
-    memory.evaluated([asked(after=5)])
-    live = Live(mode=Mode.AUTO, targets=("cache-1",), targets_in_all=3, generation=4, trial=True)
-    done = past(50.0).action
-    pause = around().pause
-    found = memory.situation(asked(approved=START), START, pause, [done, done], live, undoes=done)
-    assert found.standing == Standing(2, 200.0, 0.0, 5.0)  # 9 is older than the hold of a trial
-    assert [(p.action, p.age_s) for p in found.recent] == [(done, 50.0)]
+    memory = SituationBuilder(Guardrails(time_scale=0.5))
+    memory.advance(at(0))
+    memory.record_evaluation([make_proposal(after=9)])
+    memory.advance(at(200))
+    memory.record_evaluation([make_proposal(after=5)])
+    live = TargetObservation(mode=Mode.AUTO, targets=("cache-1",), total_targets=3, generation=4, trial=True)
+    done = make_aged_action(50.0).action
+    pause = make_situation().pause
+    found = memory.build(make_proposal(approved=START), START, pause, [done, done], live, undoes=done)
+    assert found.stability == ProposalStability(2, 200.0, 0.0, 5.0)  # 9 is older than the hold of a trial
+    assert [(p.action, p.age_s) for p in found.recent_actions] == [(done, 50.0)]
     assert (found.now, found.uptime_s, found.undoes, found.approval_age_s) == (START, 200.0, done, 0.0)
-    assert (found.mode, found.targets, found.targets_in_all, found.generation) == (
+    assert (found.mode, found.targets, found.total_targets, found.generation) == (
         Mode.AUTO,
         ("cache-1",),
         3,
         4,
     )
-    slow = memory.situation(asked(), START, pause, [], replace(live, trial=False))
-    assert slow.standing.most == 9.0
-    again = Memory(memory.limits)
+    slow = memory.build(make_proposal(), START, pause, [], replace(live, trial=False))
+    assert slow.stability.max_value == 9.0
+    again = SituationBuilder(memory.limits)
     again.restore(json.loads(json.dumps(memory.state())))
-    assert again.situation(asked(), START, pause, [done], live).standing == found.standing
+    assert again.build(make_proposal(), START, pause, [done], live).stability == found.stability
 
 
 def test_a_stored_action_is_asked_about_as_it_is():
     """Place, values and author of the proposal are the action's; it never expires by itself."""
-    action = past(5.0, state=ActionState.PROPOSED, by="ann").action
-    made = proposal_of(action)
+    action = make_aged_action(5.0, state=ActionState.PROPOSED, by="ann").action
+    made = proposal_from_action(action)
     assert (made.id, made.tool, made.target, made.subject) == (action.id, "redis", "cache-2", "maxmemory")
     assert (made.before, made.after, made.proposer, made.created) == (
         action.before, action.after, "ann", action.created,

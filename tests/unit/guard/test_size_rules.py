@@ -5,24 +5,24 @@ from dataclasses import replace
 import pytest
 
 from tests.builders.guard_requests import (
-    GOOD,
+    ENOUGH_MEMORY,
+    GOOD_INPUTS,
     LIMITS,
     MAXMEMORY,
     MIB,
     POLICY,
     RESTART,
-    ROOM,
     SPEED,
-    STOOD,
+    STABLE,
     WORKERS,
-    around,
-    asked,
-    change,
-    rows,
-    said,
+    make_change,
+    make_proposal,
+    make_situation,
+    named_cases,
+    verdict_of,
 )
 from trimtab.engine.actions.guard.guard import decide
-from trimtab.engine.actions.guard.situation import Verdict
+from trimtab.engine.actions.guard.situation import GuardVerdict
 from trimtab.engine.types import KnobType, MemoryOutlook, Mode, WarmingLoad
 
 GIB = 2**30
@@ -91,10 +91,10 @@ CHANGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("knob", "before", "after", "word"), rows(CHANGES))
+@pytest.mark.parametrize(("knob", "before", "after", "word"), named_cases(CHANGES))
 def test_change(knob, before, after, word):
     """How far, and to what, a knob goes."""
-    assert said(*change(knob, before, after)) == word
+    assert verdict_of(*make_change(knob, before, after)) == word
 
 
 @pytest.mark.parametrize(
@@ -102,82 +102,82 @@ def test_change(knob, before, after, word):
 )
 def test_allkeys_where_every_key_expires(share, word):
     """Evicting any key is only let where every key has a TTL."""
-    assert said(*change(POLICY, "volatile-lru", "allkeys-lru", ttl_share=share)).split()[0] == word
+    assert verdict_of(*make_change(POLICY, "volatile-lru", "allkeys-lru", ttl_share=share)).split()[0] == word
 
 
 def test_a_limit_where_there_was_none_needs_a_person():
     """Setting maxmemory from 0, which means none, evicts keys; lifting it would pass every host."""
-    assert said(*change(MAXMEMORY, 0, GIB)) == "approve step"
-    person = decide(*change(MAXMEMORY, 0, GIB), LIMITS, person=True)
-    assert person.verdict is Verdict.ALLOW
+    assert verdict_of(*make_change(MAXMEMORY, 0, GIB)) == "approve step"
+    person = decide(*make_change(MAXMEMORY, 0, GIB), LIMITS, person=True)
+    assert person.verdict is GuardVerdict.ALLOW
     assert "setting reversible, data not" in person.reason
 
 
 def test_less_memory_is_no_matter_of_memory():
     """A lowering is never refused for the memory that is short."""
     short = MemoryOutlook(None, ())
-    assert said(asked(after=900 * MIB), around(memory=short)) == "approve irreversible"
+    assert verdict_of(make_proposal(after=900 * MIB), make_situation(memory=short)) == "approve irreversible"
 
 
 def test_memory_knobs_are_known_by_name_or_by_their_outlook():
     """work_mem needs an outlook; another knob only where one is given."""
     work_mem = replace(SPEED, name="work_mem")
-    assert said(*change(work_mem, 400.0, 500.0)) == "refuse memory"
-    assert said(*change(work_mem, 400.0, 500.0, memory=ROOM)) == "allow"
+    assert verdict_of(*make_change(work_mem, 400.0, 500.0)) == "refuse memory"
+    assert verdict_of(*make_change(work_mem, 400.0, 500.0, memory=ENOUGH_MEMORY)) == "allow"
     full = MemoryOutlook(1.0, (("pools", 2.0),))
-    assert said(*change(SPEED, 400.0, 500.0, memory=full)) == "refuse memory"
+    assert verdict_of(*make_change(SPEED, 400.0, 500.0, memory=full)) == "refuse memory"
 
 
 def test_a_refusal_for_memory_shows_its_sum():
     """The reason holds each part, the sum, and what is allowed."""
     parts = (("data", 8.0 * GIB), ("copied on write while it saves", 8.0 * GIB), ("others", 1.0 * GIB))
-    reason = decide(asked(), around(memory=MemoryOutlook(16.0 * GIB, parts)), LIMITS).reason
+    reason = decide(make_proposal(), make_situation(memory=MemoryOutlook(16.0 * GIB, parts)), LIMITS).reason
     assert reason == (
         "8.0 GiB data + 8.0 GiB copied on write while it saves + 1.0 GiB others = 17.0 GiB, "
         "over 85% of 16.0 GiB (13.6 GiB); raise maxmemory of cache-1 less, or give it more memory"
     )
 
 
-HELD = replace(STOOD, most=300.0)
+HELD = replace(STABLE, max_value=300.0)
 REDUCTIONS = [
-    ("stood for the hold, to the most asked for", 300.0, {"standing": HELD}, "allow"),
-    ("below the most asked for", 300.0, {"standing": replace(HELD, most=301.0)}, "refuse reducing"),
-    ("most unknown", 300.0, {"standing": replace(HELD, most=None)}, "refuse reducing"),
-    ("not for the whole hold", 300.0, {"standing": replace(HELD, since_s=299.0)}, "refuse reducing"),
-    ("growing needs no hold", 500.0, {"standing": replace(HELD, since_s=200.0, most=900.0)}, "allow"),
-    ("a figure is missing", 300.0, {"inputs": replace(GOOD, missing=1)}, "refuse reducing"),
+    ("stood for the hold, to the most asked for", 300.0, {"stability": HELD}, "allow"),
+    ("below the most asked for", 300.0, {"stability": replace(HELD, max_value=301.0)}, "refuse reducing"),
+    ("most unknown", 300.0, {"stability": replace(HELD, max_value=None)}, "refuse reducing"),
+    ("not for the whole hold", 300.0, {"stability": replace(HELD, since_s=299.0)}, "refuse reducing"),
+    ("growing needs no hold", 500.0, {"stability": replace(HELD, since_s=200.0, max_value=900.0)}, "allow"),
+    ("a figure is missing", 300.0, {"inputs": replace(GOOD_INPUTS, missing=1)}, "refuse reducing"),
     ("figures of a person's own", 300.0, {"inputs": None}, "refuse freshness"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("after", "changed", "word"), rows(REDUCTIONS))
+@pytest.mark.parametrize(("after", "changed", "word"), named_cases(REDUCTIONS))
 def test_reduction(after, changed, word):
     """Taking away needs every figure, and goes no lower than the most of five minutes."""
-    assert said(*change(SPEED, 400.0, after, **{"standing": HELD, **changed})) == word
+    assert verdict_of(*make_change(SPEED, 400.0, after, **{"stability": HELD, **changed})) == word
 
 
 def restart(**changed):
     """A restart of cache-1 in that situation."""
     action = replace(RESTART, **changed.pop("action", {}))
-    proposal = asked(subject=action.name, is_action=True, before=None, after=None)
-    return proposal, around(knob=None, action=action, reading=None, **changed)
+    proposal = make_proposal(subject=action.name, is_action=True, before=None, after=None)
+    return proposal, make_situation(knob=None, action=action, reading=None, **changed)
 
 
 def test_an_action_has_no_value_but_keeps_every_other_row():
     """What a tool is told to do passes the rows that do not ask for values."""
-    assert said(*restart()) == "allow"
-    assert said(*restart(mode=Mode.RECOMMEND)) == "approve mode"
-    assert said(*restart(inputs=replace(GOOD, source_up=False))) == "refuse freshness"
+    assert verdict_of(*restart()) == "allow"
+    assert verdict_of(*restart(mode=Mode.RECOMMEND)) == "approve mode"
+    assert verdict_of(*restart(inputs=replace(GOOD_INPUTS, source_up=False))) == "refuse freshness"
     proposal, situation = restart()
-    assert said(proposal, replace(situation, action=None)) == "refuse subject"
+    assert verdict_of(proposal, replace(situation, action=None)) == "refuse subject"
 
 
 def test_an_action_that_takes_away_is_held_like_a_reduction():
     """It stands for the hold, and has all its figures."""
     reduces = {"reduces": True}
-    assert said(*restart(action=reduces)) == "allow"
-    assert said(*restart(action=reduces, standing=replace(STOOD, since_s=299.0))) == "refuse reducing"
-    assert said(*restart(action=reduces, inputs=replace(GOOD, missing=1))) == "refuse reducing"
+    assert verdict_of(*restart(action=reduces)) == "allow"
+    assert verdict_of(*restart(action=reduces, stability=replace(STABLE, since_s=299.0))) == "refuse reducing"
+    assert verdict_of(*restart(action=reduces, inputs=replace(GOOD_INPUTS, missing=1))) == "refuse reducing"
 
 
 WARMINGS = [
@@ -194,7 +194,7 @@ WARMINGS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("facts", "word"), rows(WARMINGS))
+@pytest.mark.parametrize(("facts", "word"), named_cases(WARMINGS))
 def test_warming(facts, word):
     """A cache is warmed so that its origin does not feel it."""
-    assert said(*restart(action={"name": "warm_keys"}, warming=facts)) == word
+    assert verdict_of(*restart(action={"name": "warm_keys"}, warming=facts)) == word

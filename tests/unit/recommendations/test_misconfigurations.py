@@ -3,10 +3,10 @@
 import pytest
 
 from tests.builders.series import START
-from trimtab.engine.recommendations.finding_recommendations import notice_of
+from trimtab.engine.recommendations.finding_recommendations import recommendation_for
 from trimtab.engine.recommendations.misconfigurations import all_findings
-from trimtab.engine.recommendations.one_off_check import Looks
-from trimtab.engine.recommendations.target_facts import Facts
+from trimtab.engine.recommendations.one_off_check import TargetReadings
+from trimtab.engine.recommendations.target_facts import TargetFacts
 from trimtab.engine.types import Knob, KnobReading, KnobType, Lasts, Mode
 
 GIB = 2**30
@@ -22,12 +22,12 @@ def facts(kind, knobs=None, metrics=None, **changed):
         )
         for name, value in (knobs or {}).items()
     }
-    return Facts(kind, kind, "it", metrics or {}, given, **changed)
+    return TargetFacts(kind, kind, "it", metrics or {}, given, **changed)
 
 
 def titles(found):
     """What is found at one look."""
-    return [one.title for one in all_findings(Looks(found, {}, 1.0))]
+    return [one.title for one in all_findings(TargetReadings(found, {}, 1.0))]
 
 
 CACHE = {"redis_db_keys": 500.0, "redis_db_keys_expiring": 500.0}
@@ -92,8 +92,8 @@ def test_a_change_without_an_incident_is_never_automatic(mode, writable, given):
         "postgresql", {"random_page_cost": 4.0, "effective_cache_size": 4 * GIB},
         {"pg_database_size_bytes": 1.0 * GIB}, modes={"random_page_cost": mode}, writable=writable,
     )  # fmt: skip
-    (finding,) = all_findings(Looks(seen, {}, 1.0))
-    made = notice_of(START, "id", finding, seen, lambda draft: f"set {draft.after}")
+    (finding,) = all_findings(TargetReadings(seen, {}, 1.0))
+    made = recommendation_for(START, "id", finding, seen, lambda draft: f"set {draft.after}")
     if given is None:
         assert made is None
     else:
@@ -104,8 +104,8 @@ def test_a_change_without_an_incident_is_never_automatic(mode, writable, given):
 def test_what_only_a_person_can_do_names_no_knob():
     """It says what to do, and there is nothing to apply."""
     seen = facts("postgresql", {}, {"pg_settings_autovacuum": 0.0})
-    (finding,) = all_findings(Looks(seen, {}, 1.0))
-    made = notice_of(START, "id", finding, seen, lambda _: "")
+    (finding,) = all_findings(TargetReadings(seen, {}, 1.0))
+    made = recommendation_for(START, "id", finding, seen, lambda _: "")
     assert (made.subject, made.is_action, made.mode) == ("by hand", True, Mode.RECOMMEND)
     assert made.evidence[-1].startswith("ALTER SYSTEM SET autovacuum = on")
     assert made.fingerprint == "postgresql/it/autovacuum is off/look"

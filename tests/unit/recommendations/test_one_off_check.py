@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from trimtab.engine.recommendations.one_off_check import Looks, findings
-from trimtab.engine.recommendations.target_facts import Facts
+from trimtab.engine.recommendations.one_off_check import TargetReadings, check_target
+from trimtab.engine.recommendations.target_facts import TargetFacts
 from trimtab.engine.types import Knob, KnobReading, KnobType, Lasts, Risk, ToolAction
 
 MIB, GIB = 2**20, 2**30
@@ -29,8 +29,8 @@ def knobs(**values):
 
 def looks(kind, now, earlier=None, actions=(), **values):
     """A target of that kind; figures now, and those that were different before."""
-    facts = Facts(kind, kind, "t", now, knobs(**values), {action.name: action for action in actions})
-    return Looks(facts, {**now, **(earlier or {})}, S)
+    facts = TargetFacts(kind, kind, "t", now, knobs(**values), {action.name: action for action in actions})
+    return TargetReadings(facts, {**now, **(earlier or {})}, S)
 
 
 def thrash(hits=80.0, evicted=50.0, limit=64 * MIB):
@@ -118,7 +118,7 @@ def dead(rows, live):
 )
 def test_a_rule_finds_what_it_is_for(seen, title):
     """Past its limit each rule tells what is wrong, with figures and what to do."""
-    (found,) = findings(seen)
+    (found,) = check_target(seen)
     assert found.title == title
     assert found.evidence
     assert found.advice
@@ -155,7 +155,7 @@ def test_a_rule_finds_what_it_is_for(seen, title):
 )
 def test_a_rule_says_nothing_short_of_its_limit(seen, why):
     """Below the limit, or where a figure is not known, nothing is claimed."""
-    assert findings(seen) == [], why
+    assert check_target(seen) == [], why
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_what_is_not_known_is_not_guessed(seen):
     """Without one of the figures that a rule rests on it says nothing."""
     for name in seen.facts.metrics:
         less = {k: v for k, v in seen.facts.metrics.items() if k != name}
-        assert findings(replace(seen, facts=replace(seen.facts, metrics=less))) == [], name
+        assert check_target(replace(seen, facts=replace(seen.facts, metrics=less))) == [], name
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_what_is_not_known_is_not_guessed(seen):
 )
 def test_a_finding_comes_with_the_change_that_helps(seen, subject, after):
     """One step of the knob, or the action, where the target has it and its bounds allow it."""
-    (found,) = findings(seen)
+    (found,) = check_target(seen)
     assert (found.remedy and found.remedy.subject) == subject
     assert (found.remedy and found.remedy.after) == after
 
@@ -191,10 +191,13 @@ def test_the_most_urgent_comes_first():
     """What stops writes stands before what makes reads slow."""
     both = thrash()
     figures = {**both.facts.metrics, "redis_rejected_connections_total": 1.0}
-    seen = Looks(replace(both.facts, metrics=figures), {**dict.fromkeys(figures, 0.0)}, S)
-    assert [found.title for found in findings(seen)] == ["connections are refused", "the cache is too small"]
+    seen = TargetReadings(replace(both.facts, metrics=figures), {**dict.fromkeys(figures, 0.0)}, S)
+    assert [found.title for found in check_target(seen)] == [
+        "connections are refused",
+        "the cache is too small",
+    ]
 
 
 def test_a_kind_without_rules_has_no_findings():
     """Nothing is looked for in a kind that nobody wrote a rule for."""
-    assert findings(looks("webhook", {"x": 1.0})) == []
+    assert check_target(looks("webhook", {"x": 1.0})) == []

@@ -6,8 +6,8 @@ import pytest
 
 from trimtab.engine.api.shapes.capacity_example import CAPACITY
 from trimtab.engine.recommendations.recommender import Recommender
-from trimtab.engine.recommendations.scaling_advice import draft_of
-from trimtab.engine.recommendations.target_facts import Facts
+from trimtab.engine.recommendations.scaling_advice import draft_scaling
+from trimtab.engine.recommendations.target_facts import TargetFacts
 from trimtab.engine.types import (
     Action,
     ActionState,
@@ -27,7 +27,7 @@ INSTANCES = Knob("instances", KnobType.INT, "instances", low=1, high=8, step=1, 
 def facts(instances=5, mode=Mode.AUTO):
     """An application of PM2 with so many instances."""
     reading = KnobReading(instances, True, Lasts.UNTIL_RESTART)
-    return Facts("pm2", "pm2", "checkout", knobs={"instances": (INSTANCES, reading)}, modes={"*": mode})
+    return TargetFacts("pm2", "pm2", "checkout", knobs={"instances": (INSTANCES, reading)}, modes={"*": mode})
 
 
 @pytest.mark.parametrize(
@@ -43,13 +43,13 @@ def facts(instances=5, mode=Mode.AUTO):
 )
 def test_a_step_towards_what_is_wanted(wanted, now, after, risk):
     """The draft goes one allowed step of the way, or there is none."""
-    made = draft_of(replace(CAPACITY, wanted=wanted), facts(now))
+    made = draft_scaling(replace(CAPACITY, wanted=wanted), facts(now))
     assert (made and made.after, made and made.risk) == (after, risk)
 
 
 def test_a_draft_says_what_it_rests_on():
     """Forecast, reactive rule, what one serves, its cost, and the utilisation to come."""
-    made = draft_of(CAPACITY, facts())
+    made = draft_scaling(CAPACITY, facts())
     assert "684" in made.evidence[0]
     assert "reactive rule asks for 5" in made.evidence[1]
     assert "114" in made.evidence[2]
@@ -61,12 +61,12 @@ def test_a_draft_says_what_it_rests_on():
 def advise(actions=()):
     """One look with nothing wrong but a load that rises."""
     recommender = Recommender(lambda _: "R1")
-    return recommender.advise(NOW, [], [], [], list(actions), [draft_of(CAPACITY, facts())])
+    return recommender.advise(NOW, [], [], [], list(actions), [draft_scaling(CAPACITY, facts())])
 
 
 def test_it_is_recommended_without_an_incident():
     """A load that rises is no incident: the recommendation stands alone, in the mode of its knob."""
-    (made,) = advise().made
+    (made,) = advise().recommendations
     assert (made.before, made.after, made.mode, made.incident_id) == (5, 6, Mode.AUTO, None)
     assert made.fingerprint == "pm2/checkout/instances/up"
 
@@ -82,11 +82,11 @@ def earlier(state, number):
 
 def test_a_load_may_rise_often():
     """Many steps the same way within a day withhold none: they were asked for by the load, not by a guess."""
-    assert len(advise([earlier(ActionState.KEPT, n) for n in range(5)]).made) == 1
+    assert len(advise([earlier(ActionState.KEPT, n) for n in range(5)]).recommendations) == 1
 
 
 def test_what_had_to_be_taken_back_is_withheld():
     """A step that was rolled back within the day is not tried again."""
     found = advise([earlier(ActionState.ROLLED_BACK, 1)])
-    assert found.made == ()
+    assert found.recommendations == ()
     assert "taken back" in found.withheld[0][1]
