@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import Connection
 
-from trimtab.engine.audit.hash_chain import START, Head, chained
+from trimtab.engine.audit.hash_chain import CHAIN_START, Head, append_to_chain
 from trimtab.engine.errors import ConflictError, NotFoundError, StoreError
 from trimtab.engine.redaction import redact_text
 from trimtab.engine.store import ledger_rows as rows
@@ -57,7 +57,7 @@ class _AuditedTransaction:
         row = AuditRow(
             0, self.now, redact_text(actor), what, redact_text(subject), redacted, epoch=self.epoch
         )
-        row = chained(row, self.head)
+        row = append_to_chain(row, self.head)
         self.connection.execute(sa.insert(tables.audit), [rows.audit_to_row(row)])
         self.head = (row.seq, row.hash)
         self.save_value(_HEAD, self.head)
@@ -306,7 +306,7 @@ def _chain_head(connection: Connection, anchored: Head | None) -> Head:
     in the chain, which verification reports.
     """
     remembered = [head for head in (anchored, _stored_head(connection)) if head is not None]
-    seq, digest = max(remembered, key=lambda head: head[0], default=START)
+    seq, digest = max(remembered, key=lambda head: head[0], default=CHAIN_START)
     last = connection.scalar(sa.select(sa.func.max(tables.audit.c.seq)))
     return max(seq, last or 0), digest
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter
 
-from trimtab.engine.audit.hash_chain import Head, canonical, settled
+from trimtab.engine.audit.hash_chain import Head, canonical_json, hashable_details
 from trimtab.engine.redaction import redact, redact_text
 from trimtab.engine.types import Action, AuditRow, Pause, Recommendation, Silence, Value, iso
 
@@ -74,14 +74,15 @@ def action_row(item: Action) -> dict[str, Any]:
 
 def redact_audit_details(details: Mapping[str, Value]) -> dict[str, Value]:
     """Return audit details with secrets redacted, in the canonical form that is hashed."""
-    return settled(cast("dict[str, Value]", redact(dict(details))))
+    return hashable_details(cast("dict[str, Value]", redact(dict(details))))
 
 
 def audit_to_row(row: AuditRow) -> dict[str, Any]:
     """Return the row of table `audit`."""
     return {
         "seq": row.seq, "time_ns": row.time, "actor": row.actor, "what": row.what, "subject": row.subject,
-        "details": canonical(row.details), "previous": row.previous, "hash": row.hash, "epoch": row.epoch,
+        "details": canonical_json(row.details), "previous": row.previous, "hash": row.hash,
+        "epoch": row.epoch,
     }  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def audit_from_row(row: Row) -> AuditRow:
 def _parse_audit_details(text: str) -> dict[str, Value]:
     try:
         details = json.loads(text)
-        if isinstance(details, dict) and canonical(details) == text:
+        if isinstance(details, dict) and canonical_json(details) == text:
             return details
     except (ValueError, TypeError, RecursionError):
         return {UNREADABLE: str(text)}

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.builders.actions import EFFECT, action_of, recommendation_of
+from tests.builders.actions import EFFECT, make_action, make_recommendation
 from tests.builders.series import SECOND, START
 from tests.contracts.event_store_contract import ids_of, ulid
 from tests.fakes.ports import FakeClock
-from trimtab.engine.audit.audit_export import export, verify
+from trimtab.engine.audit.audit_export import export_audit, verify_audit
 from trimtab.engine.errors import ConflictError, LockedError, NotFoundError
 from trimtab.engine.store.action_ledger import ActionLedger
 from trimtab.engine.store.audit_anchor import ANCHOR_FILE
@@ -36,7 +36,7 @@ class ActionLedgerContract:
 
     def test_a_recommendation_is_read_as_saved(self, ledger):
         """Every field survives, including unknown numbers; saving again updates it."""
-        first = recommendation_of(
+        first = make_recommendation(
             ulid(1),
             incident_id="i1",
             pattern="cache_thrash",
@@ -58,7 +58,7 @@ class ActionLedgerContract:
 
     def test_only_one_decision_succeeds(self, ledger):
         """A wrong expected state is a conflict, and nothing is written."""
-        first = recommendation_of(ulid(1))
+        first = make_recommendation(ulid(1))
         ledger.save_recommendation(first, "recommended", "trimtab")
         ledger.save_recommendation(replace(first, state=APPROVED), "approved", "ann", expected=PENDING)
         with pytest.raises(ConflictError, match="is approved, expected pending"):
@@ -73,7 +73,7 @@ class ActionLedgerContract:
         for number, (before, after) in enumerate(
             [(True, 1), (1.0, 2), ("1", None), (1 << 62, "allkeys-lru")]
         ):
-            action = action_of(ulid(number), before=before, after=after, time_scale=0.1)
+            action = make_action(ulid(number), before=before, after=after, time_scale=0.1)
             ended = replace(action, outcome=Outcome(ActionState.KEPT, "no harm seen", EFFECT), ended=START)
             ledger.propose(action, "proposed", "trimtab")
             ledger.transition(ended, ActionState.PROPOSED, "kept", "trimtab")
@@ -83,14 +83,14 @@ class ActionLedgerContract:
 
     def test_an_action_key_is_used_once(self, ledger):
         """A second proposal with the same key returns the first action, and nothing is written."""
-        first = ledger.propose(action_of(ulid(1), key="k"), "proposed", "trimtab")
-        assert ledger.propose(action_of(ulid(2), key="k", after=999), "proposed", "trimtab") == first
+        first = ledger.propose(make_action(ulid(1), key="k"), "proposed", "trimtab")
+        assert ledger.propose(make_action(ulid(2), key="k", after=999), "proposed", "trimtab") == first
         assert ids_of(ledger.actions()) == [ulid(1)]
         assert len(ledger.audit_rows()) == 1
 
     def test_a_transition_needs_the_stored_state(self, ledger):
         """The second of two transitions from the same state is refused; an unknown action is not found."""
-        action = ledger.propose(action_of(ulid(1)), "proposed", "trimtab")
+        action = ledger.propose(make_action(ulid(1)), "proposed", "trimtab")
         executing = replace(action, state=ActionState.EXECUTING, started=START)
         ledger.transition(executing, ActionState.PROPOSED, "executing", "trimtab", {"reading": 100})
         with pytest.raises(ConflictError, match="is executing, expected proposed"):
@@ -105,7 +105,7 @@ class ActionLedgerContract:
         )
 
     @pytest.mark.parametrize(
-        ("wanted", "found"),
+        ("filters", "expected"),
         [
             ({}, [3, 2, 1]),
             ({"state": ActionState.KEPT}, [1]),
@@ -117,17 +117,17 @@ class ActionLedgerContract:
             ({"after": ulid(3), "limit": 1}, [2]),
         ],
     )
-    def test_actions_are_filtered(self, ledger, wanted, found):
+    def test_actions_are_filtered(self, ledger, filters, expected):
         """Newest first; each filter alone, and a page."""
-        kept = action_of(ulid(1), state=ActionState.KEPT)
-        approved = action_of(ulid(2), created=START + 10, recommendation_id="r1")
-        other = action_of(ulid(3), created=START + 20, tool="postgresql", target="db", mode=Mode.APPROVE)
-        for action in (kept, approved, other):
+        kept_action = make_action(ulid(1), state=ActionState.KEPT)
+        approved = make_action(ulid(2), created=START + 10, recommendation_id="r1")
+        other = make_action(ulid(3), created=START + 20, tool="postgresql", target="db", mode=Mode.APPROVE)
+        for action in (kept_action, approved, other):
             ledger.propose(action, "proposed", "trimtab")
-        assert ids_of(ledger.actions(**wanted)) == [ulid(number) for number in found]
+        assert ids_of(ledger.actions(**filters)) == [ulid(number) for number in expected]
 
     @pytest.mark.parametrize(
-        ("wanted", "found"),
+        ("filters", "expected"),
         [
             ({}, [2, 1]),
             ({"incident_id": "i1"}, [2]),
@@ -135,11 +135,11 @@ class ActionLedgerContract:
             ({"after": ulid(2)}, [1]),
         ],
     )
-    def test_recommendations_are_filtered(self, ledger, wanted, found):
+    def test_recommendations_are_filtered(self, ledger, filters, expected):
         """Newest first."""
-        for made in (recommendation_of(ulid(1)), recommendation_of(ulid(2), incident_id="i1")):
-            ledger.save_recommendation(made, "recommended", "trimtab")
-        assert ids_of(ledger.recommendations(**wanted)) == [ulid(number) for number in found]
+        for recommendation in (make_recommendation(ulid(1)), make_recommendation(ulid(2), incident_id="i1")):
+            ledger.save_recommendation(recommendation, "recommended", "trimtab")
+        assert ids_of(ledger.recommendations(**filters)) == [ulid(number) for number in expected]
 
     def test_an_unknown_id_is_not_found(self, ledger):
         """NotFoundError names the type and the id."""
@@ -160,7 +160,7 @@ class ActionLedgerContract:
 
     def test_the_audit_is_a_chain(self, ledger, clock, tmp_path):
         """Consecutive numbers, each row linked to the previous one; the anchor file has the head."""
-        assert verify(ledger) == []
+        assert verify_audit(ledger) == []
         for number in range(5):
             clock.tick(1)
             ledger.append_audit("looked", "cache-1", "ann", {"number": number, "ratio": float("nan")})
@@ -169,28 +169,28 @@ class ActionLedgerContract:
         assert rows[0].details == {"number": 0, "ratio": None}
         assert [row.previous for row in rows] == ["", *(row.hash for row in rows[:-1])]
         assert ledger.audit_heads().folder == ledger.audit_heads().store == (5, rows[-1].hash)
-        assert verify(ledger) == []
+        assert verify_audit(ledger) == []
         assert (tmp_path / ANCHOR_FILE).stat().st_mode & 0o777 == 0o600
-        copied = [json.loads(line) for line in export(ledger)]
+        copied = [json.loads(line) for line in export_audit(ledger)]
         assert [line["hash"] for line in copied] == [row.hash for row in rows]
 
     def test_secrets_are_redacted(self, ledger):
         """Secrets in audit rows and in texts of tools and operators are redacted."""
         secret = "http://bob:hunter2@cache/?token=hunter2"
         ledger.save_recommendation(
-            recommendation_of(ulid(1), command=secret, evidence=(secret,)), "r", secret
+            make_recommendation(ulid(1), command=secret, evidence=(secret,)), "r", secret
         )
-        action = ledger.propose(action_of(ulid(1), told=secret), "proposed", "trimtab")
+        action = ledger.propose(make_action(ulid(1), told=secret), "proposed", "trimtab")
         failed = replace(action, told=secret, outcome=Outcome(ActionState.FAILED, secret))
-        told = ledger.transition(
+        moved = ledger.transition(
             failed, ActionState.PROPOSED, "failed", "trimtab", {"why": secret, "password": "hunter2"}
         )
         ledger.append_audit(
             "asked", secret, "ann", {"bearer_token": "hunter2", "header": "Bearer hunter2hunter2"}
         )
-        everything = [told, ledger.action(ulid(1)), ledger.recommendation(ulid(1)), *ledger.audit_rows()]
+        everything = [moved, ledger.action(ulid(1)), ledger.recommendation(ulid(1)), *ledger.audit_rows()]
         assert "hunter2" not in repr(everything)
-        assert verify(ledger) == []
+        assert verify_audit(ledger) == []
 
     def test_silences_are_stored_ended_and_audited(self, ledger, clock):
         """Newest first; an ended one stays listed for 30 days; every change is an audit row."""
@@ -207,8 +207,8 @@ class ActionLedgerContract:
             ledger.end_silence(ulid(2), "cid")
         with pytest.raises(NotFoundError):
             ledger.end_silence(ulid(3), "cid")
-        said = [(row.what, row.subject, row.actor) for row in ledger.audit_rows()]
-        assert said == [
+        audited = [(row.what, row.subject, row.actor) for row in ledger.audit_rows()]
+        assert audited == [
             ("silenced", ulid(1), "ann"), ("silenced", ulid(2), "bob"), ("silence ended", ulid(2), "cid"),
         ]  # fmt: skip
         assert ledger.audit_rows()[0].details["entities"] == "redis/*"
@@ -216,18 +216,18 @@ class ActionLedgerContract:
         last = replace(first, id=ulid(4), until=clock.now() + SECOND)
         ledger.add_silence(last)
         assert ledger.silences() == [last]
-        assert verify(ledger) == []
+        assert verify_audit(ledger) == []
 
     def test_a_stale_engine_changes_nothing(self, ledger, url, clock, tmp_path):
         """After a takeover every write is refused: action, audit row, pause."""
-        action = ledger.propose(action_of(ulid(1)), "proposed", "trimtab")
+        action = ledger.propose(make_action(ulid(1)), "proposed", "trimtab")
         newer = EventStore(url, clock.now, epoch=2).open()
         refused = [
-            lambda: ledger.propose(action_of(ulid(2)), "proposed", "trimtab"),
+            lambda: ledger.propose(make_action(ulid(2)), "proposed", "trimtab"),
             lambda: ledger.transition(
                 replace(action, state=ActionState.EXECUTING), ActionState.PROPOSED, "executing", "trimtab"
             ),
-            lambda: ledger.save_recommendation(recommendation_of(ulid(1)), "recommended", "trimtab"),
+            lambda: ledger.save_recommendation(make_recommendation(ulid(1)), "recommended", "trimtab"),
             lambda: ledger.append_audit("looked", "x", "ann"),
             lambda: ledger.set_pause(Pause(on=True)),
         ]
@@ -238,5 +238,5 @@ class ActionLedgerContract:
         theirs.append_audit("looked", "x", "ann")
         assert [(row.seq, row.epoch) for row in theirs.audit_rows()] == [(1, 1), (2, 2)]
         assert theirs.action(ulid(1)) == action
-        assert verify(theirs) == []
+        assert verify_audit(theirs) == []
         newer.close()

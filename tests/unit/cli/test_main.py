@@ -67,7 +67,7 @@ def test_help_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--port", "x", "up"], "No such option"),
         (["scor"], "Did you mean 'score'"),
@@ -76,23 +76,23 @@ def test_help_loads_nothing_heavy():
         (["up", "--config", "/nowhere/trimtab.yaml", "--dry-run"], "/nowhere/trimtab.yaml"),
     ],
 )
-def test_wrong_use_is_one_message(capsys, monkeypatch, tmp_path, arguments, said):
+def test_wrong_use_is_one_message(capsys, monkeypatch, tmp_path, arguments, message):
     """Wrong use ends with code 2 and a message without a traceback."""
     monkeypatch.chdir(tmp_path)
     code, _, err = run_command(capsys, monkeypatch, *arguments)
     assert code == EXIT_WRONG_USE
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (SettingsError("api.port is 0"), EXIT_WRONG_USE, "trimtab: api.port is 0"),
         (SourceError("p:9090 does not answer"), EXIT_UNREACHABLE, "trimtab: p:9090 does not answer"),
     ],
 )
-def test_errors_become_a_message_and_an_exit_code(capsys, error, code, said):
+def test_errors_become_a_message_and_an_exit_code(capsys, error, code, message):
     """A TrimtabError prints its message and sets the exit code."""
 
     def failing():
@@ -101,7 +101,7 @@ def test_errors_become_a_message_and_an_exit_code(capsys, error, code, said):
     with pytest.raises(SystemExit) as ended:
         run_guarded(failing)
     assert ended.value.code == code
-    assert capsys.readouterr().err.strip() == said
+    assert capsys.readouterr().err.strip() == message
 
 
 def test_a_crash_names_the_file_with_details(capsys, monkeypatch, tmp_path):

@@ -39,11 +39,11 @@ class IncidentActionsHarness:
         self.store.save_incidents([make_incident(11, ulid(1), ulid(2)), make_incident(12, ulid(3), ulid(4))])
         self.incident_service = IncidentService(store, self.store, FakeKeyValueStore())
         self.incident_service.resume()
-        around = LoopContext(
+        context = LoopContext(
             FakeClock(), store, FakeScoreLog(), FakeSnapshots(), self.live, FakeTickMetrics(), work
         )
-        self.context = around
-        self.actions = PublishedIncidentActions(around, self.incident_service)
+        self.context = context
+        self.actions = PublishedIncidentActions(context, self.incident_service)
         self.subscription = self.live.subscribe()
 
     async def events(self):

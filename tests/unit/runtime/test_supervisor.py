@@ -46,7 +46,7 @@ def built_sources(monkeypatch):
 def supervisor():
     """Supervisor over fakes."""
     clock = FakeClock()
-    around = LoopContext(
+    context = LoopContext(
         clock,
         FakeStore(),
         FakeScoreLog(),
@@ -55,7 +55,7 @@ def supervisor():
         FakeTickMetrics(),
         ImmediateExecutor(),
     )
-    return Supervisor(around, clock, FakeTickMetrics())
+    return Supervisor(context, clock, FakeTickMetrics())
 
 
 def make_settings(**sources):
@@ -182,18 +182,18 @@ class FakeIncidentService:
 
 async def test_anomalies_of_removed_sources_are_closed_at_the_start(supervisor):
     """Open anomalies of a source that was removed while the engine was off are closed at the start."""
-    around = supervisor.context
-    around.incident_service = FakeIncidentService()
+    context = supervisor.context
+    context.incident_service = FakeIncidentService()
     names = ("host", "files")
     kept, removed = (anomaly_of(SeriesKey.of(name, "m", {}), ulid(n)) for n, name in enumerate(names))
     for anomaly in (kept, removed):
-        around.store.save_anomaly(anomaly)
+        context.store.save_anomaly(anomaly)
     supervisor.loops = {"host": None}
     await supervisor.close_removed_sources()
-    assert around.store.anomaly(kept.id).end is None
-    ended = around.store.anomaly(removed.id)
+    assert context.store.anomaly(kept.id).end is None
+    ended = context.store.anomaly(removed.id)
     assert (ended.end, ended.reason) == (removed.peak_time, "source removed")
-    assert around.incident_service.calls == [({"host"}, around.clock.now())]
+    assert context.incident_service.calls == [({"host"}, context.clock.now())]
 
 
 async def test_a_failing_store_does_not_prevent_the_start(supervisor):
