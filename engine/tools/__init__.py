@@ -1,1 +1,1 @@
-"""Managed tools: what can be read of them, changed in them, and told to them."""
+"""Managed tools: their metrics, knobs and actions."""

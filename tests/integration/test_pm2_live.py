@@ -48,15 +48,15 @@ async def test_what_is_seen(server):
     assert status.state is ToolState.UP
     assert int(status.version.partition(".")[0]) >= 5
     assert (
-        status.detail
-        == "web: 2 of 2 online; single: 1 of 1 online; gone is not known to PM2; leaky is not known to PM2"
+        status.detail == "web: 2 of 2 online; single: 1 of 1 online; "
+        "PM2 has no application gone; PM2 has no application leaky"
     )
     seen = await made.metrics("web")
     assert (seen["pm2_instances"], seen["pm2_instances_online"]) == (2, 2)
     assert 20e6 < seen["pm2_memory_largest_bytes"] < seen["pm2_memory_bytes"] < 1e9
     assert 0 <= seen["pm2_uptime_seconds"] < 300
     assert "pm2_memory_limit_bytes" not in seen
-    with pytest.raises(NotFoundError, match="PM2 knows no application 'gone'; it has"):
+    with pytest.raises(NotFoundError, match="PM2 has no application 'gone'; it has"):
         await made.metrics("gone")
 
 
@@ -68,7 +68,8 @@ async def test_reloads_lose_no_request(server):
             said = await made.run("web", "reload", "key")
             assert said.startswith("reload of web: 2 instances, pids ")
     print(
-        f"5 reloads, {load.answered_count} requests answered, {len(load.errors)} lost, {len(load.pids)} processes"
+        f"5 reloads, {load.answered_count} requests answered, {len(load.errors)} lost, "
+        f"{len(load.pids)} processes"
     )
     assert load.errors == []
     assert load.answered_count > 100
@@ -104,15 +105,15 @@ async def test_a_memory_limit_and_its_undoing(server):
 @pytest.mark.parametrize(
     ("target", "knob", "before", "after", "error", "told"),
     [
-        ("web", "instances", 5, 3, ConflictError, "is 2 now, not 5; nothing was changed"),
-        ("web", "instances", 2, 4, RefusedError, "instances of web is 1 to 3, not 4"),
-        ("web", "instances", 2, 0, RefusedError, "is 1 to 3, not 0"),
+        ("web", "instances", 5, 3, ConflictError, "is 2, not 5; nothing was changed"),
+        ("web", "instances", 2, 4, RefusedError, "instances of web must be 1 to 3, not 4"),
+        ("web", "instances", 2, 0, RefusedError, "must be 1 to 3, not 0"),
         ("web", "instances", 2, None, RefusedError, "a whole number, not None"),
         ("web", "instances", 2, True, RefusedError, "a whole number, not True"),
-        ("web", "max_memory_restart", None, 33 * MB, RefusedError, "PM2 would restart it at once"),
-        ("web", "max_memory_restart", None, 2**60, RefusedError, "is 33554432 to"),
+        ("web", "max_memory_restart", None, 33 * MB, RefusedError, "PM2 would restart it"),
+        ("web", "max_memory_restart", None, 2**60, RefusedError, "must be 33554432 to"),
         ("web", "watch", None, 1, NotFoundError, "has no knob 'watch'"),
-        ("single", "instances", 1, 2, NotFoundError, "those of cluster mode have instances"),
+        ("single", "instances", 1, 2, NotFoundError, "only cluster mode has instances"),
         ("other", "instances", 1, 2, RefusedError, "not one of tools.pm2.targets"),
     ],
 )
@@ -156,7 +157,8 @@ async def test_a_python_service_reloads_without_a_gap(server):
         for _ in range(2):
             await made.run("leaky", "reload", "key")
     print(
-        f"2 reloads, {load.answered_count} requests answered, {len(load.errors)} lost, {len(load.pids)} processes"
+        f"2 reloads, {load.answered_count} requests answered, {len(load.errors)} lost, "
+        f"{len(load.pids)} processes"
     )
     assert load.errors == []
     assert load.answered_count > 100

@@ -173,7 +173,8 @@ def start_prometheus(
         f"scrape_configs:\n- job_name: files\n  file_sd_configs: [{{files: ['{targets_file}']}}]\n{config}\n"
     )
     argv = [
-        find_binary("prometheus"), f"--config.file={configuration}", f"--storage.tsdb.path={directory / 'data'}",
+        find_binary("prometheus"), f"--config.file={configuration}",
+        f"--storage.tsdb.path={directory / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=90d", "--log.level=warn",
     ]  # fmt: skip
     if remote_write:

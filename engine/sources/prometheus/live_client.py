@@ -232,7 +232,7 @@ class LiveClient:
                 ) from error
             except httpx.InvalidURL as error:
                 raise SettingsError(f"sources.prometheus.url: {_error_text(error)}") from error
-            except (httpx.HTTPError, OSError) as error:  # a TLS alert comes as it is
+            except (httpx.HTTPError, OSError) as error:  # TLS alerts are not wrapped by httpx
                 if self._has_next_address(address, error):
                     continue
                 raise SourceError(

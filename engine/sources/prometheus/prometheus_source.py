@@ -161,14 +161,14 @@ class PrometheusSource:
         expressions = watch.expressions(self._selector, SERIES_PER_QUERY)
         answers = await self._fetch_samples(watch, expressions)
         server_time = min((at for _, at in answers), default=0)
-        seen = watch.update([samples for samples, _ in answers], server_time)
-        if expressions and not seen.fresh_count:
+        reading = watch.update([samples for samples, _ in answers], server_time)
+        if expressions and not reading.fresh_count:
             raise SourceError(
                 f"{self._client.server} has no fresh sample of {len(watch.plan.kinds)} metrics; "
                 "is it scraping?"
             )
         self._server_time_ns = max(self._server_time_ns, server_time or self._clock.now())
-        return self._make_reading(seen, complete=await self._is_complete(seen.keys))
+        return self._make_reading(reading, complete=await self._is_complete(reading.keys))
 
     async def _fetch_samples(
         self, watch: WatchedSeries, expressions: Sequence[str]
@@ -240,13 +240,13 @@ class PrometheusSource:
             log.debug("server_start_time_unknown", why=str(error))
             return 0
 
-    def _make_reading(self, seen: WatchedReading, *, complete: bool) -> Reading:
+    def _make_reading(self, watched: WatchedReading, *, complete: bool) -> Reading:
         rows = self._user_queries.samples()
-        keys = seen.keys + tuple(key for key, _, _ in rows) if rows else seen.keys
+        keys = watched.keys + tuple(key for key, _, _ in rows) if rows else watched.keys
         if keys is not self._keys and keys != self._keys:
             self._keys = keys
-        times = np.append(seen.times, np.array([at for _, at, _ in rows], np.int64))
-        values = np.append(seen.values, [value for _, _, value in rows])
+        times = np.append(watched.times, np.array([at for _, at, _ in rows], np.int64))
+        values = np.append(watched.values, [value for _, _, value in rows])
         return Reading(self._clock.now(), self._keys, times, values, complete)
 
     def _rediscover_when_due(self) -> None:

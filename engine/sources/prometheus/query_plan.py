@@ -57,7 +57,7 @@ class MetricKind(Enum):
 def parse_selector(text: str) -> str:
     """Return the validated matchers of a series selector, as written between braces.
 
-    Raises SettingsError where it is no plain selector (functions and ranges belong into `queries`).
+    Raises SettingsError when it is not a plain selector; functions and ranges belong in `queries`.
 
     >>> parse_selector("up{job='x'}")
     '__name__="up",job="x"'

@@ -97,7 +97,7 @@ class UserQueries:
 
     def samples(self) -> list[tuple[SeriesKey, int, float]]:
         """Return (series, time in int64 ns, value) of all results."""
-        return [(key, *seen) for known in self.results.values() for key, seen in known.items()]
+        return [(key, *sample) for result in self.results.values() for key, sample in result.items()]
 
     def keys_by_name(self) -> dict[str, list[SeriesKey]]:
         """Return the watched series of each query."""

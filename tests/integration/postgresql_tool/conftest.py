@@ -1,4 +1,4 @@
-"""One PostgreSQL for the tests of its tool; what they set is reset after each."""
+"""PostgreSQL server, admin session and tool fixtures; settings are reset after each test."""
 
 import pytest
 
@@ -11,14 +11,14 @@ from trimtab.engine.tools.postgresql.postgresql_tool import Postgresql
 
 @pytest.fixture(scope="package")
 def url():
-    """A real server, for all tests of the tool."""
+    """A real server for all tests of the tool."""
     with start_postgresql() as url:
         yield url
 
 
 @pytest.fixture
 def admin(url):
-    """A superuser; what tests set is reset."""
+    """A superuser session; settings are reset afterwards."""
     admin = AdminSession(url)
     yield admin
     admin.run("ALTER SYSTEM RESET ALL")
@@ -28,8 +28,8 @@ def admin(url):
 
 
 @pytest.fixture
-async def tools(url, admin):  # noqa: ARG001 - what a test sets is reset after it
-    """A function that makes the tool; closed at the end."""
+async def make_tool(url, admin):  # noqa: ARG001 - what a test sets is reset after it
+    """A function that makes a tool, which is closed at the end."""
     made = []
 
     def make(**given) -> Postgresql:
@@ -44,8 +44,8 @@ async def tools(url, admin):  # noqa: ARG001 - what a test sets is reset after i
 
 
 @pytest.fixture
-def roles(admin):
-    """A function that makes the role of some SQL; all roles are dropped at the end."""
+def make_role(admin):
+    """A function that creates a role by SQL; all roles are dropped at the end."""
     made = []
 
     def make(role, statements):

@@ -1,4 +1,4 @@
-"""The PostgreSQL tool with more and fewer rights, on a real server."""
+"""PostgreSQL tool with more and fewer rights, on a real server."""
 
 import psycopg
 import pytest
@@ -10,12 +10,12 @@ from trimtab.engine.settings.data_store_tools import SessionFilter
 from trimtab.engine.types import ToolState
 
 
-async def test_the_grant_suffices_and_no_less(tools, url, roles):
-    """The role that `grant` makes can do all that the tool does, and nothing that it does not."""
+async def test_the_grant_suffices_and_no_less(make_tool, url, make_role):
+    """The role of `grant` can do what the tool does and nothing else."""
     rule = SessionFilter(older_than=10, applications=("shop",))
     given = {"idle_in_transaction": rule, "long_query": rule}
-    roles("trimtab", [tools(**given).grant()])
-    tool = tools(url=as_role(url, "trimtab"), password=PASSWORD, **given)
+    make_role("trimtab", [tools(**given).grant()])
+    tool = make_tool(url=as_role(url, "trimtab"), password=PASSWORD, **given)
     status = await tool.status()
     assert (status.state, status.detail) == (ToolState.UP, status.detail)
     assert (await tool.metrics("db"))["pg_up"] == 1.0
@@ -52,19 +52,19 @@ LESS = [
 
 
 @pytest.mark.parametrize(("statements", "state", "why"), LESS)
-async def test_with_too_few_rights_it_is_export_only(tools, url, roles, statements, state, why):
+async def test_with_too_few_rights_it_is_export_only(make_tool, url, make_role, statements, state, why):
     """Rights that do not suffice are named, and a change comes back as SQL for somebody who has them."""
-    roles("less", statements)
-    tool = tools(url=as_role(url, "less"))
+    make_role("less", statements)
+    tool = make_tool(url=as_role(url, "less"))
     status = await tool.status()
     assert status.state is state
     with pytest.raises(RefusedError, match=rf"{why}.*was changed.*SET work_mem = '8MB'"):
         await tool.apply("db", "work_mem", 4 * MB, 8 * MB)
 
 
-async def test_where_alter_system_is_switched_off(tools, monkeypatch):
+async def test_where_alter_system_is_switched_off(make_tool, monkeypatch):
     """PostgreSQL 17 can forbid ALTER SYSTEM to everybody: then it is export-only, too."""
-    tool = tools()
+    tool = make_tool()
     rows = tool._session.query
 
     async def as_17_says(query, values=()):
@@ -79,47 +79,47 @@ async def test_where_alter_system_is_switched_off(tools, monkeypatch):
         await tool.apply("db", "work_mem", 4 * MB, 8 * MB)
 
 
-async def test_only_some_parameters(tools, url, roles):
+async def test_only_some_parameters(make_tool, url, make_role):
     """A role with one parameter sets that one, and is told about the others."""
-    roles("one", [
+    make_role("one", [
         "CREATE ROLE one LOGIN", "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO one",
         "GRANT pg_monitor TO one", "GRANT ALTER SYSTEM ON PARAMETER jit TO one",
     ])  # fmt: skip
-    tool = tools(url=as_role(url, "one"))
+    tool = make_tool(url=as_role(url, "one"))
     assert (await tool.status()).state is ToolState.UP
     await tool.apply("db", "jit", True, False)
     with pytest.raises(RefusedError, match="missing privilege"):
         await tool.apply("db", "work_mem", 4 * MB, 8 * MB)
 
 
-async def test_hidden_sessions_are_not_counted(tools, url, admin, roles):
+async def test_hidden_sessions_are_not_counted(make_tool, url, admin, make_role):
     """Where sessions are hidden from our role their figures are left out, not guessed."""
-    roles("less", ["CREATE ROLE less LOGIN"])
+    make_role("less", ["CREATE ROLE less LOGIN"])
     with admin.open_client("shop"):
-        figures = await tools(url=as_role(url, "less")).metrics("db")
+        figures = await make_tool(url=as_role(url, "less")).metrics("db")
     assert not [name for name in figures if name.startswith("pg_stat_activity")]
     assert figures["pg_settings_max_connections"] == 40
 
 
-async def test_passwords(tools, url, admin, roles, tmp_path):
+async def test_passwords(make_tool, url, admin, make_role, tmp_path):
     """A wrong or missing password is denied and says what to check, never what was tried."""
-    roles("locked", ["CREATE ROLE locked LOGIN PASSWORD 'right'"])
+    make_role("locked", ["CREATE ROLE locked LOGIN PASSWORD 'right'"])
     secret = tmp_path / "password"
     secret.write_text("right\n")
     theirs = as_role(url, "locked")
     with admin.with_config_line("hba_file", first="host all locked 127.0.0.1/32 scram-sha-256"):
 
         async def asked():
-            return (await tools(url=theirs).status()).state is ToolState.DENIED
+            return (await make_tool(url=theirs).status()).state is ToolState.DENIED
 
         await wait_until(asked)
         for given in ({}, {"password": "hunter2"}):
-            status = await tools(url=theirs, **given).status()
+            status = await make_tool(url=theirs, **given).status()
             assert status.state is ToolState.DENIED
             assert "check username, password and database of tools.db" in status.detail
             assert "hunter2" not in status.detail
-        assert (await tools(url=theirs, password_file=secret).status()).state is ToolState.EXPORT_ONLY
-        gone = await tools(url=theirs, password_file=tmp_path / "none").status()
+        assert (await make_tool(url=theirs, password_file=secret).status()).state is ToolState.EXPORT_ONLY
+        gone = await make_tool(url=theirs, password_file=tmp_path / "none").status()
         assert (gone.state, "cannot be read" in gone.detail) == (ToolState.UNREACHABLE, True)
     for wrong in (as_role(url, "nobody"), url.replace("/postgres", "/nothing")):
-        assert (await tools(url=wrong).status()).state is ToolState.DENIED
+        assert (await make_tool(url=wrong).status()).state is ToolState.DENIED

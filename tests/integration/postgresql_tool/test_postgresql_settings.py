@@ -11,9 +11,9 @@ from trimtab.engine.tools.postgresql.postgresql_knobs import FORBIDDEN_SETTINGS,
 from trimtab.engine.types import Lasts, ToolState
 
 
-async def test_status_and_figures(tools, admin):
+async def test_status_and_figures(make_tool, admin):
     """A server that answers is up with its version; its figures have the exporter's names."""
-    tool: Tool = tools()
+    tool: Tool = make_tool()
     status = await tool.status()
     assert status.state is ToolState.UP
     assert status.version
@@ -29,9 +29,9 @@ async def test_status_and_figures(tools, admin):
     assert figures["pg_database_size_bytes"] > MB
 
 
-async def test_knobs_and_readings(tools):
+async def test_knobs_and_readings(make_tool):
     """The whole allow-list is there with bounds of now, in bytes and seconds; nothing is set by anybody."""
-    tool = tools(memory_limit=4096 * MB)
+    tool = make_tool(memory_limit=4096 * MB)
     knobs = {knob.name: knob for knob in await tool.knobs("db")}
     assert knobs.keys() == KNOBS.keys()
     assert 20 * MB < knobs["work_mem"].high < 90 * MB
@@ -66,9 +66,9 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("knob", "before", "after", "written"), CHANGES)
-async def test_a_change_is_made_read_back_and_reset(tools, admin, knob, before, after, written):
+async def test_a_change_is_made_read_back_and_reset(make_tool, admin, knob, before, after, written):
     """A change stands in postgresql.auto.conf, holds for everybody, and reset leaves no trace of it."""
-    tool = tools()
+    tool = make_tool()
     done = await tool.apply("db", knob, before, after)
     assert (done.before, done.after, done.lasts) == (before, after, Lasts.IN_A_FILE)
     assert done.permanent == f"ALTER SYSTEM SET {knob} = {written}; SELECT pg_reload_conf();"
@@ -89,9 +89,9 @@ async def test_a_change_is_made_read_back_and_reset(tools, admin, knob, before, 
     await wait_until(forgotten)
 
 
-async def test_every_knob_of_the_table_can_be_set(tools):
+async def test_every_knob_of_the_table_can_be_set(make_tool):
     """Each knob takes a value within its bounds, and is reset."""
-    tool = tools()
+    tool = make_tool()
     for knob in KNOBS.values():
         before = (await tool.read("db", knob.name)).value
         after = not before if knob.name == "jit" else knob.low
@@ -109,50 +109,50 @@ HELD = [
 
 
 @pytest.mark.parametrize(("knob", "before", "after", "held"), HELD)
-async def test_a_value_that_it_cannot_hold(tools, knob, before, after, held):
+async def test_a_value_that_it_cannot_hold(make_tool, knob, before, after, held):
     """A value that would read otherwise than it was set is refused, with the nearest that would not."""
     with pytest.raises(RefusedError, match=f"PostgreSQL would store {held}"):
-        await tools().apply("db", knob, before, after)
-    assert (await tools().apply("db", knob, before, held)).after == held
+        await make_tool().apply("db", knob, before, after)
+    assert (await make_tool().apply("db", knob, before, held)).after == held
 
 
-async def test_floats_with_noise_in_their_last_digits(tools):
+async def test_floats_with_noise_in_their_last_digits(make_tool):
     """A sum of floats is the number that people mean by it."""
-    tool = tools()
+    tool = make_tool()
     assert (await tool.apply("db", "autovacuum_vacuum_scale_factor", 0.2, 0.1 + 0.2)).after == 0.3
     assert (await tool.apply("db", "autovacuum_vacuum_scale_factor", 0.1 + 0.2, None)).after == 0.2
 
 
-async def test_what_is_proposed_can_be_held(tools):
+async def test_what_is_proposed_can_be_held(make_tool):
     """Multiples of a knob's grain within its bounds are taken as they are."""
-    tool = tools(memory_limit=4096 * MB)
+    tool = make_tool(memory_limit=4096 * MB)
     for knob in await tool.knobs("db"):
         if knob.grain:
-            setting = await tool._setting(knob.name)
+            setting = await tool._read_setting(knob.name)
             for times in (1, 3, 7):
                 value = (knob.low or 0) + times * knob.grain
                 assert rules.values_equal(rules.validate_value(setting, value), value)
 
 
-async def test_a_line_of_the_configuration_file_is_kept(tools, admin):
+async def test_a_line_of_the_configuration_file_is_kept(make_tool, admin):
     """Where postgresql.conf sets a knob our line goes over it, and resetting brings the file's value back."""
     with admin.with_config_line("config_file", last="work_mem = '6MB'"):
-        tool = tools()
+        tool = make_tool()
         await wait_for_value(tool, "work_mem", 6 * MB)
         reading = await tool.read("db", "work_mem")
         assert (reading.value, reading.set_here) == (6 * MB, False)
-        assert "undoing a change resets to that" in reading.note
+        assert "undoing a change resets to it" in reading.note
         await tool.apply("db", "work_mem", 6 * MB, 8 * MB)
         assert (await tool.apply("db", "work_mem", 8 * MB, None)).after == 6 * MB
 
 
-async def test_somebody_else_was_there(tools, admin):
+async def test_somebody_else_was_there(make_tool, admin):
     """Where the value is another than was thought nothing is changed."""
     admin.run("ALTER SYSTEM SET work_mem = '16MB'")
     admin.run("SELECT pg_reload_conf()")
-    await wait_for_value(tools(), "work_mem", 16 * MB)
+    await wait_for_value(make_tool(), "work_mem", 16 * MB)
     with pytest.raises(ConflictError, match="work_mem is 16777216, not 4194304"):
-        await tools().apply("db", "work_mem", 4 * MB, 8 * MB)
+        await make_tool().apply("db", "work_mem", 4 * MB, 8 * MB)
 
 
 REFUSED = [
@@ -172,35 +172,35 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("knob", "before", "after", "why"), REFUSED)
-async def test_what_is_refused(tools, admin, knob, before, after, why):
+async def test_what_is_refused(make_tool, admin, knob, before, after, why):
     """A value that is none, or does not fit into memory, is refused with the reason or the sum."""
     with pytest.raises(RefusedError, match=why):
-        await tools().apply("db", knob, before, after)
+        await make_tool().apply("db", knob, before, after)
     assert admin.value("SELECT count(*) FROM pg_settings WHERE sourcefile LIKE '%auto.conf'") == 0
 
 
-async def test_without_a_known_limit_memory_is_not_raised(tools, monkeypatch):
+async def test_without_a_known_limit_memory_is_not_raised(make_tool, monkeypatch):
     """Where nobody knows how much memory there is, a raise is refused and says what to set."""
     monkeypatch.setattr(postgresql_tool, "process_family_bytes", lambda _pid: 0)
     monkeypatch.setattr("trimtab.engine.tools.memory_budget._is_local_process", lambda *_: False)
     with pytest.raises(RefusedError, match=r"is unknown; set tools\.db\.memory_limit"):
-        await tools().apply("db", "work_mem", 4 * MB, 8 * MB)
-    assert (await tools(memory_limit=4096 * MB).apply("db", "work_mem", 4 * MB, 8 * MB)).after == 8 * MB
+        await make_tool().apply("db", "work_mem", 4 * MB, 8 * MB)
+    assert (await make_tool(memory_limit=4096 * MB).apply("db", "work_mem", 4 * MB, 8 * MB)).after == 8 * MB
 
 
 @pytest.mark.parametrize("knob", FORBIDDEN_SETTINGS)
-async def test_speed_that_costs_safety(tools, knob):
+async def test_speed_that_costs_safety(make_tool, knob):
     """What makes a crash lose data is refused by name."""
     with pytest.raises(RefusedError, match=f"{knob} is never changed"):
-        await tools().apply("db", knob, True, False)
+        await make_tool().apply("db", knob, True, False)
 
 
 @pytest.mark.parametrize(
     "knob", ["shared_buffers", "statement_timeout", "archive_command", "x'; DROP TABLE y"]
 )
-async def test_other_settings_are_not_there(tools, knob):
+async def test_other_settings_are_not_there(make_tool, knob):
     """What is not in the allow-list can neither be read nor set."""
-    for call in (tools().read("db", knob), tools().apply("db", knob, None, 1)):
+    for call in (make_tool().read("db", knob), make_tool().apply("db", knob, None, 1)):
         with pytest.raises(NotFoundError, match="has no knob"):
             await call
 
@@ -216,23 +216,23 @@ OVERRIDES = [
 
 
 @pytest.mark.parametrize(("override", "reset", "words"), OVERRIDES)
-async def test_where_alter_system_would_not_reach(tools, admin, override, reset, words):
+async def test_where_alter_system_would_not_reach(make_tool, admin, override, reset, words):
     """A value of our role or database hides the server's: it is said, and nothing is done."""
     admin.run(override)
     try:
         with pytest.raises(RefusedError, match=f"{words}: ALTER SYSTEM would not change it"):
-            await tools().apply("db", "work_mem", 5 * MB, 8 * MB)
+            await make_tool().apply("db", "work_mem", 5 * MB, 8 * MB)
     finally:
         admin.run(reset)
 
 
-async def test_a_reload_that_is_not_taken_up(tools, admin, monkeypatch):
+async def test_a_reload_that_is_not_taken_up(make_tool, admin, monkeypatch):
     """Where the configuration has a line that does not fit, the change is taken back and the reason told."""
     monkeypatch.setattr(postgresql_tool, "_RELOAD_TIMEOUT_S", 0.5)
     with (
         admin.with_config_line("config_file", last="this is no line"),
         pytest.raises(ToolError, match="a reload did not apply random_page_cost, so the change was undone"),
     ):
-        await tools().apply("db", "random_page_cost", 4.0, 2.0)
+        await make_tool().apply("db", "random_page_cost", 4.0, 2.0)
     auto = admin.value("SELECT pg_read_file('postgresql.auto.conf')")
     assert "random_page_cost" not in auto

@@ -15,21 +15,21 @@ LASTS = """SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active' AND 
            AND query ~ '^SELECT pg_sleep' AND query_start < clock_timestamp() - interval '0.4 s'"""
 
 
-async def test_idle_in_transaction(tools, admin):
+async def test_idle_in_transaction(make_tool, admin):
     """The oldest named session that idles long enough is ended; younger and unnamed ones are not."""
     old, older = (
         SessionFilter.model_construct(older_than=seconds, applications=("shop",), users=())
         for seconds in (0.3, 60.0)
     )
-    tool = tools(idle_in_transaction=old)
+    tool = make_tool(idle_in_transaction=old)
     assert [action.name for action in await tool.actions("db")] == [
         "analyze",
         "terminate_idle_in_transaction",
     ]
-    with admin.open_client("shop") as named, admin.other("other") as unnamed:
+    with admin.open_client("shop") as named, admin.open_client("other") as unnamed:
         for client in (named, unnamed):
             client.execute("SELECT 1")
-        patient = tools(idle_in_transaction=older)
+        patient = make_tool(idle_in_transaction=older)
         assert "nothing to do" in await patient.run("db", "terminate_idle_in_transaction", "k")
         await asyncio.sleep(0.5)
         told = await tool.run("db", "terminate_idle_in_transaction", "k")
@@ -40,10 +40,10 @@ async def test_idle_in_transaction(tools, admin):
         assert "nothing to do" in await tool.run("db", "terminate_idle_in_transaction", "k")
 
 
-async def test_a_long_query(tools, admin):
+async def test_a_long_query(make_tool, admin):
     """The longest query of a named session is cancelled; the session goes on."""
     rule = SessionFilter.model_construct(older_than=0.3, applications=("report",), users=())
-    tool = tools(long_query=rule)
+    tool = make_tool(long_query=rule)
     with admin.open_client("report", autocommit=True) as client:
         sleeping = asyncio.create_task(asyncio.to_thread(client.execute, "SELECT pg_sleep(20)"))
         await wait_until(lambda: asyncio.to_thread(admin.value, LASTS))
@@ -53,27 +53,27 @@ async def test_a_long_query(tools, admin):
         assert client.execute("SELECT 1").fetchone() == (1,)
 
 
-async def test_analyze(tools, admin, url, roles):
+async def test_analyze(make_tool, admin, url, make_role):
     """Stale tables get fresh statistics; those of others are named; what takes too long is left."""
     admin.run("CREATE TABLE stale AS SELECT generate_series(1, 1000) AS x")
     admin.run("SELECT pg_stat_force_next_flush()")
     try:
-        roles("less", ["CREATE ROLE less LOGIN"])
-        told = await tools(url=as_role(url, "less")).run("db", "analyze", "k")
-        assert told.startswith("0 of 1 stale tables have fresh statistics, 1 belong to others")
-        assert await tools().run("db", "analyze", "k") == "1 of 1 stale tables have fresh statistics"
+        make_role("less", ["CREATE ROLE less LOGIN"])
+        told = await make_tool(url=as_role(url, "less")).run("db", "analyze", "k")
+        assert told.startswith("0 of 1 stale tables have fresh statistics, 1 need their owner")
+        assert await make_tool().run("db", "analyze", "k") == "1 of 1 stale tables have fresh statistics"
         assert admin.value("SELECT last_analyze IS NOT NULL FROM pg_stat_user_tables WHERE relname = 'stale'")
-        assert await tools().run("db", "analyze", "k") == "0 of 0 stale tables have fresh statistics"
+        assert await make_tool().run("db", "analyze", "k") == "0 of 0 stale tables have fresh statistics"
     finally:
         admin.run("DROP TABLE stale")
     with pytest.raises(NotFoundError, match="has no action 'vacuum_full'"):
-        await tools().run("db", "vacuum_full", "k")
+        await make_tool().run("db", "vacuum_full", "k")
 
 
-async def test_commands_for_people(tools, url):
+async def test_commands_for_people(make_tool, url):
     """What a person would type does the same."""
     psql = shutil.which("psql")
-    tool = tools()
+    tool = make_tool()
     line = tool.command("db", "work_mem", 8 * MB)
     words = "-c 'ALTER SYSTEM SET work_mem = '\"'\"'8MB'\"'\"'' -c 'SELECT pg_reload_conf()'"
     assert line == f"psql {url} {words}"

@@ -1,4 +1,4 @@
-"""A Redis for each test of its tool."""
+"""Redis server and tool fixtures."""
 
 import pytest
 
@@ -17,8 +17,8 @@ def server(tmp_path):
 
 
 @pytest.fixture
-async def tools():
-    """A function that makes the tool; closed at the end."""
+async def make_tool():
+    """A function that makes a tool, which is closed at the end."""
     made = []
 
     def make(server, **given) -> Redis:

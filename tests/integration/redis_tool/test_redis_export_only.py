@@ -12,8 +12,8 @@ from trimtab.engine.types import ActionState, Mode, ToolState
 
 
 @pytest.mark.parametrize("renamed", ["", "a-name-of-the-provider"])
-async def test_nothing_is_set_and_all_is_written_down(tmp_path, renamed):
-    """Mode auto is of no use there: advice is for people, with its line, and a change by hand is refused."""
+async def test_changes_are_written_out(tmp_path, renamed):
+    """Mode auto has no effect: recommendations name the line to write, and changes are refused."""
     with start_redis(tmp_path / "r", "--rename-command", "CONFIG", renamed) as server:
         settings = Settings.model_validate(
             {
@@ -21,17 +21,17 @@ async def test_nothing_is_set_and_all_is_written_down(tmp_path, renamed):
                 "tools": {"redis": {"url": server.url, "mode": "auto"}},
             }
         )
-        room = await EngineActions(settings, FakeClock(), FakeScoreLog()).start()
+        stack = await EngineActions(settings, FakeClock(), FakeScoreLog()).start()
         try:
-            (view,) = await room.components.tools.views()
+            (view,) = await stack.components.tools.views()
             assert view.status.state is ToolState.EXPORT_ONLY
-            (advice,) = await room.components.inbox_notices.update()
+            (advice,) = await stack.components.inbox_notices.update()
             assert (advice.title, advice.mode) == ("redis: memory has no limit", Mode.RECOMMEND)
-            action = await room.components.ports.decisions.set_knob(
+            action = await stack.components.ports.decisions.set_knob(
                 "redis", "redis", "hz", 10, 20, "ann", "key-1"
             )
             assert action.state is ActionState.FAILED
             assert re.search(r"nothing was changed.*hz 20", action.outcome.words)
             assert "configured_hz:10" in server.cli("INFO", "server")
         finally:
-            await room.stop()
+            await stack.stop()

@@ -1,4 +1,4 @@
-"""The Redis tool where it may not, cannot or does not know, on a real server."""
+"""Redis tool without permission, connection or answer, on a real server."""
 
 import asyncio
 import os
@@ -16,10 +16,10 @@ from trimtab.engine.types import ToolState
 MB = 2**20
 
 
-async def test_export_only_where_config_is_gone(tmp_path, tools):
-    """A Redis without CONFIG is read as far as INFO goes, and a change is written down instead."""
+async def test_export_only_where_config_is_gone(tmp_path, make_tool):
+    """Without CONFIG the tool reads INFO, and a change is written out instead."""
     with start_redis(tmp_path / "r", "--rename-command", "CONFIG", "", "--maxmemory", "10mb") as server:
-        tool = tools(server)
+        tool = make_tool(server)
         status = await tool.status()
         assert (status.state, "unknown command" in status.detail) == (ToolState.EXPORT_ONLY, True)
         assert (await tool.read("cache", "maxmemory")).value == 10 * MB
@@ -32,53 +32,53 @@ async def test_export_only_where_config_is_gone(tmp_path, tools):
             await tool.read("cache", "timeout")
 
 
-async def test_passwords(tmp_path, tools):
-    """A wrong password is denied and says what to check; its file is read anew after that."""
+async def test_passwords(tmp_path, make_tool):
+    """A wrong password is denied with a hint; its file is read again afterwards."""
     secret = tmp_path / "password"
     with start_redis(tmp_path / "r", password="right") as server:
         for given in ({}, {"password": "wrong"}):
-            status = await tools(server, **given).status()
+            status = await make_tool(server, **given).status()
             assert status.state is ToolState.DENIED
             assert "check username and password of tools.cache" in status.detail
             assert "wrong" not in status.detail.replace("WRONGPASS", "")
         secret.write_text("wrong\n")
-        tool = tools(server, password_file=secret)
+        tool = make_tool(server, password_file=secret)
         assert (await tool.status()).state is ToolState.DENIED
         secret.write_text("right\n")
         assert (await tool.status()).state is ToolState.UP
         secret.unlink()
-        missing = await tools(server, password_file=secret).status()
+        missing = await make_tool(server, password_file=secret).status()
         assert "cannot be read: No such file" in missing.detail
 
 
-async def test_the_grant_suffices_and_no_less(tmp_path, tools):
-    """The user that `grant` makes can do all that the tool does, and nothing else; a reader can only read."""
+async def test_the_grant_suffices_and_no_less(tmp_path, make_tool):
+    """The user of `grant` can do what the tool does and nothing else; a reader can only read."""
     warm = CacheWarmingSettings(url="http://127.0.0.1:1/{key}", key="item:{key}", keys=("1",))
     with start_redis(tmp_path / "r", "--maxmemory", "10mb") as server:
-        words = tools(server, username="trimtab", warm=warm).grant()
+        words = make_tool(server, username="trimtab", warm=warm).grant()
         (line,) = [line for line in words.splitlines() if line.startswith("ACL SETUSER")]
         server.cli(*(word.strip("'") for word in line.split()))
         server.cli("ACL", "SETUSER", "reader", "on", ">pw", "-@all", "+info", "+config|get")
         server.cli("ACL", "SETUSER", "nobody", "on", ">pw", "-@all", "+ping")
-        tool = tools(server, username="trimtab", password="CHANGE-THIS-PASSWORD", warm=warm)
+        tool = make_tool(server, username="trimtab", password="CHANGE-THIS-PASSWORD", warm=warm)
         assert (await tool.status()).state is ToolState.UP
         assert await tool.knobs("cache")
         await tool.apply("cache", "maxmemory", 10 * MB, 20 * MB)
         assert "resident memory" in await tool.run("cache", "memory_purge", "k")
-        assert not await tool._is_there("item:1")
+        assert not await tool._has_key("item:1")
         for forbidden in (("FLUSHALL",), ("GET", "item:1"), ("CONFIG", "REWRITE"), ("EXISTS", "other")):
             with pytest.raises(ToolError, match="lacks a permission"):
                 await tool._connection.ask(*forbidden)
-        reader = tools(server, username="reader", password="pw")
+        reader = make_tool(server, username="reader", password="pw")
         assert (await reader.status()).state is ToolState.EXPORT_ONLY
         with pytest.raises(RefusedError, match="nothing was changed"):
             await reader.apply("cache", "maxmemory", 20 * MB, 10 * MB)
-        nobody = await tools(server, username="nobody", password="pw").status()
+        nobody = await make_tool(server, username="nobody", password="pw").status()
         assert (nobody.state, "trimtab grant cache" in nobody.detail) == (ToolState.DENIED, True)
 
 
-async def test_tls(tmp_path, tools):
-    """Over TLS the server must be who the CA says; a client certificate is shown where it is given."""
+async def test_tls(tmp_path, make_tool):
+    """Over TLS the server must match the CA; a client certificate is sent when configured."""
     made = make_certificates(tmp_path / "tls")
     files = {"cert": made.server_cert, "key": made.server_key, "ca-cert": made.ca}
     flags = [word for name, file in files.items() for word in (f"--tls-{name}-file", str(file))]
@@ -86,14 +86,14 @@ async def test_tls(tmp_path, tools):
     with start_redis(tmp_path / "r", "--tls-port", str(tls_port), *flags) as server:
         url = f"rediss://127.0.0.1:{tls_port}"
         known = {"ca_file": made.ca, "cert_file": made.client_cert, "key_file": made.client_key}
-        assert (await tools(server, url=url, tls=known, timeout=9).status()).state is ToolState.UP
+        assert (await make_tool(server, url=url, tls=known, timeout=9).status()).state is ToolState.UP
         for tls in ({}, {"ca_file": made.ca}, {"ca_file": made.client_cert}):
-            assert (await tools(server, url=url, tls=tls).status()).state is ToolState.UNREACHABLE
+            assert (await make_tool(server, url=url, tls=tls).status()).state is ToolState.UNREACHABLE
 
 
-async def test_unreachable(server, tools):
-    """A Redis that is gone is unreachable, says where it was sought, and is found again when it is back."""
-    tool = tools(server)
+async def test_unreachable(server, make_tool):
+    """A stopped Redis is unreachable with its address, and is used again when it is back."""
+    tool = make_tool(server)
     assert (await tool.status()).state is ToolState.UP
     server.stop(signal.SIGKILL)
     status = await tool.status()
@@ -103,22 +103,22 @@ async def test_unreachable(server, tools):
     assert (await tool.status()).state is ToolState.UP
 
 
-async def test_an_address_that_nothing_is_sent_to(server, tools, monkeypatch):
-    """A host that leads to a link-local or metadata address is not connected to."""
+async def test_refused_addresses(server, make_tool, monkeypatch):
+    """A host with a link-local or metadata address is not connected to."""
     monkeypatch.setattr(addresses, "is_refused", lambda address: address == "127.0.0.1")
-    status = await tools(server).status()
+    status = await make_tool(server).status()
     assert status.state is ToolState.UNREACHABLE
     assert "a link-local or metadata address" in status.detail
 
 
-async def test_a_frozen_server(server, tools):
-    """A Redis that stands still is unreachable in time, and a change that it may read later is uncertain."""
-    tool = tools(server, timeout=0.3)
+async def test_a_frozen_server(server, make_tool):
+    """A frozen Redis is unreachable in time, and a change sent to it is uncertain."""
+    tool = make_tool(server, timeout=0.3)
     await tool.read("cache", "maxmemory")
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        with pytest.raises(ToolUncertainError, match="it may have taken effect is not known"):
-            await tool._set("maxmemory", "20971520")
+        with pytest.raises(ToolUncertainError, match="it may have taken effect"):
+            await tool._set_value("maxmemory", "20971520")
         status = await tool.status()
         assert status.state is ToolState.UNREACHABLE
         assert "gave no answer within 0.3 s" in status.detail
@@ -127,31 +127,31 @@ async def test_a_frozen_server(server, tools):
     assert (await tool.status()).state is ToolState.UP
 
 
-async def test_a_server_killed_in_the_change(server, tools):
-    """A Redis that dies while it is changed leaves the change uncertain."""
-    tool = tools(server)
+async def test_a_server_killed_during_a_change(server, make_tool):
+    """A Redis that dies during a change makes the change uncertain."""
+    tool = make_tool(server)
     await tool.read("cache", "maxmemory")
     os.kill(server.pid, signal.SIGSTOP)
-    change = asyncio.create_task(tool._set("maxmemory", "20971520"))
+    change = asyncio.create_task(tool._set_value("maxmemory", "20971520"))
     await asyncio.sleep(0.1)
     server.process.kill()
     with pytest.raises(ToolUncertainError, match="was lost"):
         await change
 
 
-async def test_a_change_that_cannot_be_read_back(server, tools):
-    """A change that was acknowledged and reads otherwise, or not at all, is uncertain."""
-    tool = tools(server)
+async def test_a_change_that_cannot_be_read_back(server, make_tool):
+    """An acknowledged change that reads differently, or not at all, is uncertain."""
+    tool = make_tool(server)
     with pytest.raises(ToolUncertainError, match="maxmemory reads 10485760 after it was set to 1"):
-        await tool._check("maxmemory", 1)
+        await tool._verify_value("maxmemory", 1)
     server.stop(signal.SIGKILL)
     with pytest.raises(ToolUncertainError, match="could not be read back"):
-        await tool._check("maxmemory", 10 * MB)
+        await tool._verify_value("maxmemory", 10 * MB)
 
 
-async def test_many_at_once_and_cancelled(server, tools):
-    """Fifty callers share three connections, and cancelled ones leave none behind."""
-    tool = tools(server)
+async def test_many_at_once_and_cancelled(server, make_tool):
+    """Fifty callers share three connections, and cancelled ones leave none open."""
+    tool = make_tool(server)
     await asyncio.gather(*(tool.metrics("cache") for _ in range(50)))
     for _ in range(20):
         task = asyncio.create_task(tool.metrics("cache"))

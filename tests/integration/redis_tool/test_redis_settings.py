@@ -1,4 +1,4 @@
-"""The Redis tool: what it reads and sets, on a real server."""
+"""Redis tool: reading and setting, on a real server."""
 
 import asyncio
 
@@ -14,14 +14,14 @@ MB = 2**20
 
 
 def fill(server, keys, size=1000, ttl=0):
-    """Put so many keys of that size in."""
+    """Write keys of a size."""
     for number in range(keys):
         server.cli("SET", f"item:{number}", "x" * size, *(("EX", ttl) if ttl else ()))
 
 
-async def test_status_and_figures(server, tools):
-    """A Redis that answers is up, with its version, and its figures have the exporter's names."""
-    tool: Tool = tools(server)
+async def test_status_and_metrics(server, make_tool):
+    """A running Redis is up with its version; its metrics have redis_exporter's names."""
+    tool: Tool = make_tool(server)
     status = await tool.status()
     assert (status.state, status.version[:7]) == (ToolState.UP, "redis 7")
     fill(server, 3)
@@ -34,9 +34,9 @@ async def test_status_and_figures(server, tools):
     assert figures["redis_memory_used_bytes"] > 500_000
 
 
-async def test_knobs_have_the_bounds_of_now(server, tools):
-    """Every knob of the allow-list is there and no other; maxmemory has bounds by what this machine has."""
-    tool = tools(server)
+async def test_knobs_have_their_current_bounds(server, make_tool):
+    """Exactly the allow-list is there; maxmemory is bounded by this machine."""
+    tool = make_tool(server)
     knobs = {knob.name: knob for knob in await tool.knobs("cache")}
     assert knobs.keys() == KNOB_SPECS.keys()
     assert not knobs.keys() & {"dir", "dbfilename", "requirepass", "save", "appendonly", "replicaof"}
@@ -62,9 +62,9 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("knob", "before", "after", "line"), CHANGES)
-async def test_a_change_is_made_read_back_and_taken_back(server, tools, knob, before, after, line):
-    """A change takes effect, says how long it lasts and its line for redis.conf, and goes back exactly."""
-    tool = tools(server)
+async def test_a_change_and_its_undoing(server, make_tool, knob, before, after, line):
+    """A change takes effect, has a line for redis.conf, and is undone exactly."""
+    tool = make_tool(server)
     done = await tool.apply("cache", knob, before, after)
     assert (done.before, done.after, done.lasts, done.permanent) == (before, after, Lasts.UNTIL_RESTART, line)
     assert server.cli("CONFIG", "GET", knob).split("\n")[1] == line.split()[1]
@@ -73,34 +73,34 @@ async def test_a_change_is_made_read_back_and_taken_back(server, tools, knob, be
     assert (await tool.read("cache", knob)).value == before
 
 
-async def test_reset_brings_the_default_back(server, tools):
-    """None puts a knob to what holds where nobody set it."""
-    tool = tools(server)
+async def test_reset_brings_the_default_back(server, make_tool):
+    """None sets a knob to its default."""
+    tool = make_tool(server)
     await tool.apply("cache", "hz", 10, 20)
     assert (await tool.apply("cache", "hz", 20, None)).after == 10
     assert not (await tool.read("cache", "hz")).set_here
 
 
-async def test_somebody_else_was_there(server, tools):
-    """Where the value is another than was thought nothing is changed."""
+async def test_a_concurrent_change_is_a_conflict(server, make_tool):
+    """When the current value differs from the expected one nothing is changed."""
     server.cli("CONFIG", "SET", "maxmemory", 15 * MB)
     with pytest.raises(ConflictError, match="maxmemory is 15728640, not 10485760"):
-        await tools(server).apply("cache", "maxmemory", 10 * MB, 20 * MB)
+        await make_tool(server).apply("cache", "maxmemory", 10 * MB, 20 * MB)
     assert server.cli("CONFIG", "GET", "maxmemory").endswith("15728640")
 
 
-async def test_a_change_that_the_server_refuses(server, tools):
-    """What Redis itself does not take is refused in its words, and nothing has changed."""
+async def test_a_change_that_the_server_refuses(server, make_tool):
+    """A change that Redis refuses is reported in its words, and nothing has changed."""
     with pytest.raises(RefusedError, match="cache refused CONFIG SET activedefrag yes: "):
-        await tools(server).apply("cache", "activedefrag", False, True)
-    assert (await tools(server).read("cache", "activedefrag")).value is False
+        await make_tool(server).apply("cache", "activedefrag", False, True)
+    assert (await make_tool(server).read("cache", "activedefrag")).value is False
 
 
 REFUSED = [
     ("maxmemory", 10 * MB, "20mb", "it must be a whole number"),
     ("maxmemory", 10 * MB, 1, "it must be at least 1.04858e"),
     ("maxmemory", 10 * MB, True, "it must be a whole number"),
-    ("maxmemory", 10 * MB, 0, "no limit at all"),
+    ("maxmemory", 10 * MB, 0, "means no limit"),
     ("maxmemory", 10 * MB, 2**60, "maxmemory 1048576.0 TiB is refused: maxmemory 1048576.0 TiB"),
     ("maxclients", 10_000, 10**9, "it must be at least 100 and at most 100000"),
     ("maxmemory-policy", "allkeys-lru", "noeviction", "writes would fail"),
@@ -110,25 +110,25 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("knob", "before", "after", "why"), REFUSED)
-async def test_what_is_refused(server, tools, knob, before, after, why):
-    """A value that is none, or not safe, is refused with the reason, and nothing is changed."""
+async def test_refused_values(server, make_tool, knob, before, after, why):
+    """An invalid or unsafe value is refused with the reason, and nothing is changed."""
     with pytest.raises(RefusedError, match=why):
-        await tools(server).apply("cache", knob, before, after)
-    assert (await tools(server).read("cache", knob)).value == before
+        await make_tool(server).apply("cache", knob, before, after)
+    assert (await make_tool(server).read("cache", knob)).value == before
 
 
-async def test_a_value_that_somebody_chose_is_left(server, tools):
-    """A value outside of what we would set is not touched, because it could not be given back."""
+async def test_an_unrestorable_value_is_kept(server, make_tool):
+    """A value outside our range is not changed, because it could not be restored."""
     server.cli("CONFIG", "SET", "hz", 400)
-    with pytest.raises(RefusedError, match="hz is 400, Trimtab could not restore"):
-        await tools(server).apply("cache", "hz", 400, 50)
+    with pytest.raises(RefusedError, match="hz is 400, which Trimtab could not restore"):
+        await make_tool(server).apply("cache", "hz", 400, 50)
     assert server.cli("CONFIG", "GET", "hz").endswith("400")
 
 
 @pytest.mark.parametrize("knob", ["dir", "dbfilename", "requirepass", "save", "replicaof", "*", ""])
-async def test_other_parameters_are_not_there(server, tools, knob):
-    """What is not in the allow-list can neither be read nor set."""
-    tool = tools(server)
+async def test_other_parameters_are_unknown(server, make_tool, knob):
+    """A parameter outside the allow-list can be neither read nor set."""
+    tool = make_tool(server)
     for call in (tool.read("cache", knob), tool.apply("cache", knob, None, "x")):
         with pytest.raises(NotFoundError, match="has no knob"):
             await call
@@ -149,11 +149,11 @@ POLICIES = [
 
 
 @pytest.mark.parametrize(("before", "after", "ttl", "why"), POLICIES)
-async def test_a_policy_never_makes_safe_keys_unsafe(server, tools, before, after, ttl, why):
-    """Noeviction is never left, and keys without a time to live are never made evictable."""
+async def test_a_policy_never_makes_safe_keys_unsafe(server, make_tool, before, after, ttl, why):
+    """Noeviction is never left, and keys without a time to live never become evictable."""
     server.cli("CONFIG", "SET", "maxmemory-policy", before)
     fill(server, 3, ttl=ttl)
-    change = tools(server).apply("cache", "maxmemory-policy", before, after)
+    change = make_tool(server).apply("cache", "maxmemory-policy", before, after)
     if not why:
         assert (await change).after == after
         return
@@ -162,19 +162,19 @@ async def test_a_policy_never_makes_safe_keys_unsafe(server, tools, before, afte
     assert server.cli("CONFIG", "GET", "maxmemory-policy").endswith(before)
 
 
-async def test_lowering_says_what_it_takes(server, tools):
-    """A lower maxmemory is set, and the answer says that the data does not come back."""
+async def test_lowering_warns_of_evictions(server, make_tool):
+    """Lowering maxmemory works, and the result warns that evicted data is lost."""
     fill(server, 3000)
-    done = await tools(server).apply("cache", "maxmemory", 10 * MB, 2 * MB)
+    done = await make_tool(server).apply("cache", "maxmemory", 10 * MB, 2 * MB)
     comment, line = done.permanent.splitlines()
     assert comment.endswith("of keys are evicted: the setting is reversible, the data is not")
     assert (comment[0], line) == ("#", "maxmemory 2097152")
 
 
-async def test_a_raise_past_the_limit_shows_its_sum(tmp_path, tools):
-    """With snapshots on, a raise counts the fork's copy, and past the limit it is refused with the sum."""
+async def test_a_raise_over_the_limit_shows_the_projection(tmp_path, make_tool):
+    """With snapshots a raise counts the fork copy and is refused over the limit."""
     with start_redis(tmp_path / "r", "--maxmemory", "10mb", "--save", "3600 1") as server:
-        tool = tools(server, memory_limit=100 * MB)
+        tool = make_tool(server, memory_limit=100 * MB)
         (maxmemory,) = [knob for knob in await tool.knobs("cache") if knob.name == "maxmemory"]
         assert 30 * MB < maxmemory.high < 42.5 * MB
         with pytest.raises(RefusedError) as error:
@@ -186,12 +186,12 @@ async def test_a_raise_past_the_limit_shows_its_sum(tmp_path, tools):
         assert (await tool.apply("cache", "maxmemory", 10 * MB, within)).after == within
 
 
-async def test_a_replica_is_in_the_sum(tmp_path, tools):
-    """Buffers of a replica, and the copy that its fork makes, count where one is connected."""
+async def test_a_replica_is_in_the_projection(tmp_path, make_tool):
+    """Buffers of a replica and its fork copy count while one is connected."""
     with start_redis(tmp_path / "a", "--maxmemory", "10mb") as server:
         follows = ("--replicaof", f"127.0.0.1 {server.port}", "--repl-diskless-sync-delay", "0")
         with start_redis(tmp_path / "b", *follows):
-            tool = tools(server, memory_limit=300 * MB)
+            tool = make_tool(server, memory_limit=300 * MB)
             async with asyncio.timeout(10):
                 while "replica" not in str(await tool.outlook("cache", "maxmemory", 20 * MB)):  # noqa: ASYNC110 - no event comes
                     await asyncio.sleep(0.05)

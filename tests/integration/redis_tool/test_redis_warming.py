@@ -1,4 +1,4 @@
-"""One click on cache warming: from the desk through the guard to a real Redis and the service behind it."""
+"""Cache warming by one approval: from a decision through the guard to a real Redis and its service."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ KEYS = tuple(f"k{number}" for number in range(12))
 
 
 class CachedService:
-    """Fills the cache with what it is asked for; `failing` = it answers 503 to each."""
+    """A service that fills the cache; `failing` makes it answer 503."""
 
     def __init__(self, redis):
         self.redis, self.failing = redis, False
@@ -28,8 +28,8 @@ class CachedService:
 
 
 @contextmanager
-def serving(service, now):
-    """It over HTTP; its URL."""
+def serve_origin(service, now):
+    """Serve it over HTTP; the URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -53,8 +53,8 @@ def serving(service, now):
 
 
 @contextmanager
-def users(server):
-    """People who ask the cache for what it does not have: each miss is a request to the service."""
+def cache_users(server):
+    """Clients that read missing keys: each miss is a request to the service."""
     stop = threading.Event()
 
     def ask():
@@ -69,30 +69,30 @@ def users(server):
 
 
 @pytest.fixture
-async def room(server, tmp_path):
-    """A function that builds the acting part around the real cache; and the service behind it."""
-    service, rooms = CachedService(server), []
-    with serving(service, asyncio.get_running_loop().time) as url:
+async def warming_stack(server, tmp_path):
+    """A function that builds the action components around the real cache, the service, and the stacks."""
+    service, stacks = CachedService(server), []
+    with serve_origin(service, asyncio.get_running_loop().time) as url:
 
         async def build(**warm):
             given = {"url": url + "/items/{key}", "key": "item:{key}", "keys": list(KEYS), **warm}
             tool = {"url": server.url, "warm": given}
-            folder = tmp_path / f"data{len(rooms)}"
+            folder = tmp_path / f"data{len(stacks)}"
             settings = Settings.model_validate({"settings": {"data_dir": folder}, "tools": {"redis": tool}})
-            rooms.append(await EngineActions(settings, FakeClock(), FakeScoreLog()).start())
-            return rooms[-1].acts.ports.desk
+            stacks.append(await EngineActions(settings, FakeClock(), FakeScoreLog()).start())
+            return stacks[-1].components.ports.decisions
 
-        yield build, service, rooms
-        for built in rooms:
+        yield build, service, stacks
+        for built in stacks:
             await built.stop()
 
 
-async def test_one_click_warms_within_the_guardrails(server, room):
-    """The keys are there afterwards, asked for at no more than 10 requests/s, and audited."""
-    build, service, rooms = room
-    with users(server):
-        desk = await build()
-        action = await desk.run("redis", "redis", "warm_keys", "ann", "key-1")
+async def test_one_click_warms_within_the_guardrails(server, warming_stack):
+    """The keys are cached afterwards, fetched at no more than 10 requests/s, and audited."""
+    build, service, stacks = warming_stack
+    with cache_users(server):
+        decisions = await build()
+        action = await decisions.run("redis", "redis", "warm_keys", "ann", "key-1")
     assert (action.state, action.by) == (ActionState.VERIFYING, "ann")
     assert "fetched" in action.told
     assert server.cli("EXISTS", *(f"item:{key}" for key in KEYS)) == f":{len(KEYS)}"
@@ -100,38 +100,38 @@ async def test_one_click_warms_within_the_guardrails(server, room):
     assert len({path for _, path in service.asked}) == len(KEYS)
     assert len(times) < 2 * len(KEYS)
     assert (len(times) - 1) / (times[-1] - times[0]) < 10.5
-    words = [row.what for row in rooms[0].ledger.audit(limit=100)]
+    words = [row.what for row in stacks[0].ledger.audit(limit=100)]
     assert {"proposed", "executing", "verifying"} <= set(words)
 
 
-async def test_a_service_that_fails_is_not_asked_for_more(room):
-    """1 % of errors and more refuse it before it begins, after one request."""
-    build, service, rooms = room
+async def test_a_failing_service_is_refused(warming_stack):
+    """An error ratio of 1 % or more refuses warming before it starts."""
+    build, service, stacks = warming_stack
     service.failing = True
-    desk = await build(origin_rate=1000)
+    decisions = await build(origin_rate=1000)
     with pytest.raises(RefusedError, match=r"100\.0% of the origin's answers are errors, 1\.0% end it"):
-        await desk.run("redis", "redis", "warm_keys", "ann", "key-1")
+        await decisions.run("redis", "redis", "warm_keys", "ann", "key-1")
     assert len(service.asked) == 1
-    (action,) = rooms[0].ledger.actions()
+    (action,) = stacks[0].ledger.actions()
     assert action.state is ActionState.REFUSED
 
 
-async def test_a_service_that_nobody_asks_for_anything(room):
-    """5 % of nothing is nothing: it is refused with what to set, and nothing is sent."""
-    build, service, _ = room
-    desk = await build()
+async def test_an_idle_service_is_refused(warming_stack):
+    """Warming an idle service is refused with the setting's name, and nothing is sent."""
+    build, service, _ = warming_stack
+    decisions = await build()
     with pytest.raises(RefusedError, match=r"set tools\.redis\.warm\.origin_rate"):
-        await desk.run("redis", "redis", "warm_keys", "ann", "key-1")
+        await decisions.run("redis", "redis", "warm_keys", "ann", "key-1")
     assert not service.asked
 
 
-async def test_it_is_stopped_when_the_service_begins_to_fail(room):
-    """An error on the way ends it at once."""
-    build, service, _ = room
-    desk = await build(origin_rate=1000)
-    going = asyncio.create_task(desk.run("redis", "redis", "warm_keys", "ann", "key-1"))
+async def test_it_is_stopped_when_the_service_begins_to_fail(warming_stack):
+    """An error during warming stops it at once."""
+    build, service, _ = warming_stack
+    decisions = await build(origin_rate=1000)
+    running = asyncio.create_task(decisions.run("redis", "redis", "warm_keys", "ann", "key-1"))
     await wait_until(lambda: len(service.asked) >= 8)
     service.failing = True
-    told = (await going).told
-    assert "stopped after 1 failed: HTTP 503" in told
+    result = (await running).told
+    assert "stopped after 1 failed: HTTP 503" in result
     assert len(service.asked) <= 10

@@ -1,4 +1,4 @@
-"""What the Redis tool can be told to do, and how a person would, on a real server."""
+"""Actions and commands of the Redis tool, on a real server."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ MB = 2**20
 
 @pytest.fixture
 def origin():
-    """A service that fills the cache; the paths that it was asked for, and what it answers."""
+    """A service that fills the cache, with its requested paths and its answer."""
     seen, answers = [], {}
 
     class Handler(BaseHTTPRequestHandler):
@@ -37,14 +37,14 @@ def origin():
         thread.join(5)
 
 
-async def test_warming(server, tools, origin):
-    """Keys that are missing are fetched through the service, not too fast; it stops at errors."""
+async def test_warming(server, make_tool, origin):
+    """Missing keys are fetched through the service, rate-limited; errors stop it."""
     url, seen, answers = origin
     server.cli("SET", "item:b", "x")
     warm = CacheWarmingSettings(
         url=url + "/items/{key}?x=1", key="item:{key}", keys=("a", "b", "c d"), origin_rate=1000
     )
-    tool = tools(server, warm=warm)
+    tool = make_tool(server, warm=warm)
     assert [action.name for action in await tool.actions("cache")] == ["memory_purge", "warm_keys"]
     began = asyncio.get_running_loop().time()
     assert await tool.run("cache", "warm_keys", "k") == "2 fetched, 1 already cached"
@@ -55,17 +55,17 @@ async def test_warming(server, tools, origin):
     assert told == "0 fetched, 0 already cached, stopped after 1 failed: HTTP 500, 2 left for the next run"
 
 
-async def test_warming_an_idle_origin_is_refused(server, tools, origin):
-    """Where nobody asks the origin for anything, 5 % of that is nothing, and it says what to set."""
-    tool = tools(server, warm=CacheWarmingSettings(url=origin[0] + "/{key}", keys=("a",)))
+async def test_warming_an_idle_origin_is_refused(server, make_tool, origin):
+    """With an idle origin warming is refused with the setting's name."""
+    tool = make_tool(server, warm=CacheWarmingSettings(url=origin[0] + "/{key}", keys=("a",)))
     with pytest.raises(RefusedError, match=r"set tools\.cache\.warm\.origin_rate"):
         await tool.run("cache", "warm_keys", "k")
     assert origin[1] == []
 
 
-async def test_commands_for_people(server, tools):
-    """What a person would type does the same."""
-    tool = tools(server)
+async def test_commands_for_people(server, make_tool):
+    """The redis-cli command does the same as the tool."""
+    tool = make_tool(server)
     line = tool.command("cache", "maxmemory", 20 * MB)
     assert line == f"redis-cli -u redis://127.0.0.1:{server.port} CONFIG SET maxmemory 20971520"
     assert tool.command("cache", "activedefrag", True).endswith("CONFIG SET activedefrag yes")

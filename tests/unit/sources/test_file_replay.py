@@ -1,4 +1,4 @@
-"""Recordings replayed as if they were live."""
+"""File replay source."""
 
 import asyncio
 
@@ -17,16 +17,16 @@ NS = 1_000_000_000
 T0 = 1_767_225_600
 
 
-def long_csv(path, rows):
-    """A file of (series, seconds after T0, value)."""
+def write_long_csv(path, rows):
+    """A CSV of (series, seconds after T0, value)."""
     pd.DataFrame([(s, T0 + t, y) for s, t, y in rows], columns=["series", "ds", "y"]).to_csv(
         path, index=False
     )
     return path
 
 
-async def readings(source: FilesSource) -> list[Reading]:
-    """All that it gives."""
+async def read_all(source: FilesSource) -> list[Reading]:
+    """All readings of a source."""
     await source.open()
     given = []
     while (reading := await source.read()) is not None:
@@ -35,10 +35,12 @@ async def readings(source: FilesSource) -> list[Reading]:
 
 
 async def test_one_reading_a_tick(tmp_path):
-    """Series are merged by time, each tick once, NaN where a series has no row, and None ends it."""
-    path = long_csv(tmp_path / "a.csv", [("cpu", 0, 1), ("cpu", 60, 2), ("cpu", 120, 3), ("mem", 60, 9)])
+    """Series are merged by time into one reading per tick, NaN without a row, and None at the end."""
+    path = write_long_csv(
+        tmp_path / "a.csv", [("cpu", 0, 1), ("cpu", 60, 2), ("cpu", 120, 3), ("mem", 60, 9)]
+    )
     source = FilesSource(Files(paths=(path,)), FakeClock())
-    given = await readings(source)
+    given = await read_all(source)
     assert source.interval_s == 60.0
     assert [r.time for r in given] == [(T0 + s) * NS for s in (0, 60, 120)]
     assert [str(key) for key in given[0].keys] == ['cpu{file="a.csv"}', 'mem{file="a.csv"}']
@@ -50,19 +52,19 @@ async def test_one_reading_a_tick(tmp_path):
 
 
 @pytest.mark.parametrize("after", [-1, 0, 59, 60, 119, 120, 999])
-async def test_goes_on_after_a_tick(tmp_path, after):
-    """After a restart the readings up to the last logged tick are left out, and only those."""
-    path = long_csv(tmp_path / "a.csv", [("cpu", 60 * k, k) for k in range(3)])
-    whole = await readings(FilesSource(Files(paths=(path,)), FakeClock()))
-    rest = await readings(FilesSource(Files(paths=(path,)), FakeClock(), start_after=(T0 + after) * NS))
+async def test_resumes_after_a_tick(tmp_path, after):
+    """After a restart exactly the readings up to the last logged tick are skipped."""
+    path = write_long_csv(tmp_path / "a.csv", [("cpu", 60 * k, k) for k in range(3)])
+    whole = await read_all(FilesSource(Files(paths=(path,)), FakeClock()))
+    rest = await read_all(FilesSource(Files(paths=(path,)), FakeClock(), start_after=(T0 + after) * NS))
     assert [r.time for r in rest] == [r.time for r in whole if r.time > (T0 + after) * NS]
 
 
 async def test_resumed_at_every_tick_equals_one_run(tmp_path):
-    """Off the grid too, stopping and going on at each tick gives the very same readings."""
+    """Stopping and resuming at any tick gives the same readings, also off the grid."""
     rows = [("cpu", t, t) for t in (3, 61, 119, 118, 118, 305, 372)]
-    path = long_csv(tmp_path / "a.csv", rows)
-    whole = await readings(FilesSource(Files(paths=(path,)), FakeClock()))
+    path = write_long_csv(tmp_path / "a.csv", rows)
+    whole = await read_all(FilesSource(Files(paths=(path,)), FakeClock()))
     assert [float(r.values[0]) for r in whole] == [y for _, _, y in rows]
     last, resumed = None, []
     for _ in whole:
@@ -75,14 +77,14 @@ async def test_resumed_at_every_tick_equals_one_run(tmp_path):
 
 
 async def test_wide_files_and_equal_names(tmp_path):
-    """Columns and entities become series; files of one name are told apart by their path."""
+    """Columns and entities become series; files of the same name are labelled by path."""
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
         pd.DataFrame({"entity": ["web"], "t": [0], "cpu": [1.0], "disk %": [2.0], "label": [1]}).to_csv(
             tmp_path / folder / "a.csv", index=False
         )
     paths = tuple(tmp_path / folder / "a.csv" for folder in ("x", "y"))
-    (reading,) = await readings(FilesSource(Files(paths=paths), FakeClock()))
+    (reading,) = await read_all(FilesSource(Files(paths=paths), FakeClock()))
     assert [str(key) for key in reading.keys] == [
         key
         for path in paths
@@ -96,7 +98,7 @@ async def test_wide_files_and_equal_names(tmp_path):
 
 async def test_pace(tmp_path):
     """With a speed, recorded time passes that much faster than the clock."""
-    path = long_csv(tmp_path / "a.csv", [("cpu", 60 * k, k) for k in range(3)])
+    path = write_long_csv(tmp_path / "a.csv", [("cpu", 60 * k, k) for k in range(3)])
     clock = FakeClock()
     source = FilesSource(Files(paths=(path,), speed=10), clock)
     await source.open()
@@ -111,7 +113,7 @@ async def test_pace(tmp_path):
 
 
 async def test_bad_file_is_a_source_error(tmp_path):
-    """What is wrong with a file is told by file, line and column as everywhere."""
+    """An invalid file is reported with file, line and column."""
     (tmp_path / "a.csv").write_text("ds,y\n1,2\n2,x\n")
     with pytest.raises(SourceError, match=r"files: a.csv, line 3, column 'y': 'x' is not a number"):
         await FilesSource(Files(paths=(tmp_path / "a.csv",)), FakeClock()).open()
@@ -120,17 +122,17 @@ async def test_bad_file_is_a_source_error(tmp_path):
 
 
 async def test_cap(tmp_path):
-    """Over the cap series are left out by name."""
-    path = long_csv(tmp_path / "a.csv", [(s, 60 * k, k) for s in "abc" for k in range(2)])
+    """Series beyond the cap are skipped and listed."""
+    path = write_long_csv(tmp_path / "a.csv", [(s, 60 * k, k) for s in "abc" for k in range(2)])
     source = FilesSource(Files(paths=(path,)), FakeClock(), max_series=2)
-    given = await readings(source)
+    given = await read_all(source)
     assert len(given[0].keys) == 2
     assert list(source.skipped_series()) == ['c{file="a.csv"}']
 
 
 async def test_port(tmp_path):
-    """It is a source, has no history, and lets go of its rows."""
-    path = long_csv(tmp_path / "a.csv", [("cpu", 0, 1)])
+    """The source implements the port, has no history, and drops its rows on close."""
+    path = write_long_csv(tmp_path / "a.csv", [("cpu", 0, 1)])
     source: Source = FilesSource(Files(paths=(path,), interval="5m"), FakeClock())
     await source.open()
     assert source.interval_s == 300.0
@@ -152,18 +154,18 @@ TICKS = [
 
 @pytest.mark.parametrize(("seconds", "want", "why"), TICKS, ids=[row[2] for row in TICKS])
 def test_ticks(seconds, want, why):
-    """Each row has a tick of its own, as near to its time as order allows."""
+    """Each row has its own tick, as near to its time as the order allows."""
     assert tick_numbers(np.array(seconds) * NS, 60 * NS).tolist() == want, why
 
 
 def test_common_interval():
-    """The finest series sets the interval; one row or none says nothing."""
+    """The finest series sets the interval; fewer than two rows set none."""
     times = [np.array([0, 300, 600]) * NS, np.array([0, 60, 120, 900]) * NS, np.array([5]) * NS]
     assert common_interval_ns(times, 7 * NS) == 60 * NS
     assert common_interval_ns([np.array([5])], 7 * NS) == 7 * NS
 
 
-async def test_no_recording_at_all_is_told():
-    """Without a file there is nothing to replay, and the source says where to name one."""
+async def test_no_recording_is_an_error():
+    """Without files the error names the setting."""
     with pytest.raises(SourceError, match=r"sources\.files\.paths"):
         await FilesSource(Files(paths=()), FakeClock()).open()

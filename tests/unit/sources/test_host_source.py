@@ -1,4 +1,4 @@
-"""The source that watches this machine."""
+"""Host source."""
 
 import math
 from itertools import count
@@ -20,12 +20,12 @@ NAN = float("nan")
 
 @pytest.fixture
 def source():
-    """A host source on a clock that stands."""
+    """A host source on a fake clock."""
     return HostSource(Host(), FakeClock())
 
 
 async def test_first_read_has_levels_and_no_rates(source):
-    """At the first read levels are known and rates are not: NaN, never 0."""
+    """At the first read levels are known and rates are NaN, never 0."""
     await source.open()
     reading = await source.read()
     shown = dict(zip(map(str, reading.keys), reading.values, strict=True))
@@ -36,7 +36,7 @@ async def test_first_read_has_levels_and_no_rates(source):
 
 
 async def test_later_reads_are_whole_and_keep_the_same_keys(source):
-    """From the second read on rates are known, shares lie in 0..1 and the very same keys are handed out."""
+    """From the second read on rates are known, ratios are 0..1 and the key tuple is reused."""
     await source.read()
     second, third = await source.read(), await source.read()
     assert second.complete
@@ -50,7 +50,7 @@ async def test_later_reads_are_whole_and_keep_the_same_keys(source):
 
 
 async def test_names_units_and_help(source):
-    """Every series has a name of the host's own, a help text, and a unit where it has one."""
+    """Every series has a host_ name, a help text, and a unit if it has one."""
     reading = await source.read()
     for key in reading.keys:
         assert key.source == "host"
@@ -69,7 +69,7 @@ async def test_loopback_and_pseudo_devices_are_left_out(source):
 
 
 async def test_cap_leaves_out_by_name():
-    """Series over the cap are left out and named."""
+    """Series beyond the cap are skipped and listed."""
     source = HostSource(Host(), FakeClock(), max_series=3)
     reading = await source.read()
     assert len(reading.keys) == len(reading.values) == 3
@@ -77,22 +77,22 @@ async def test_cap_leaves_out_by_name():
 
 
 async def test_no_history_and_no_replacement(source):
-    """The machine records nothing, and no series takes another's place."""
+    """The host has no history and no replaceable series."""
     assert [chunk async for chunk in source.history(0)] == []
     key = host_metrics.host_series("host_load1")
     assert not source.is_replacement(key, key)
     await source.close()
 
 
-async def test_a_system_that_tells_nothing_is_an_error(monkeypatch, source):
-    """Without CPU times the source says so and what to write."""
+async def test_missing_cpu_times_are_an_error(monkeypatch, source):
+    """Without CPU times the error says which setting to change."""
     monkeypatch.setattr(psutil, "cpu_times", lambda: (_ for _ in ()).throw(OSError("no /proc")))
     with pytest.raises(SourceError, match=r"sources\.host\.enabled: false"):
         await source.open()
 
 
 def test_a_group_that_cannot_be_read_is_unknown():
-    """Series that already cached and cannot be read now are NaN; they do not vanish and are not 0."""
+    """Known series of an unreadable group are NaN; they neither vanish nor become 0."""
     key, groups, answers = host_metrics.host_series("host_x"), MetricGroups(), count()
 
     def figures():
@@ -108,7 +108,7 @@ def test_a_group_that_cannot_be_read_is_unknown():
 
 
 def test_counts_become_rates_when_devices_come_and_go():
-    """A device that comes has no rate at first, those that stay keep theirs; a reset is unknown."""
+    """A new device has no rate at first, others keep theirs; a reset is NaN."""
     a, b = host_metrics.host_series("host_a"), host_metrics.host_series("host_b")
     counters = CounterRates(max_gap_s=20.0)
     counters.update([(a, 10.0)], 0.0)
@@ -122,7 +122,7 @@ def test_counts_become_rates_when_devices_come_and_go():
 
 
 def test_cpu_shares_are_of_the_time_that_passed():
-    """Busy is what is neither idle nor waiting; a core without time passed is unknown."""
+    """Busy is neither idle nor waiting; a core without elapsed time is NaN."""
     before = {"0": {"user": 1.0, "idle": 1.0, "iowait": 0.0}, "1": {"user": 0.0, "idle": 0.0, "iowait": 0.0}}
     after = {"0": {"user": 2.0, "idle": 3.0, "iowait": 1.0}, "1": before["1"]}
     shares = {str(k): v for k, v in host_metrics.cpu_ratios(before, after)}
@@ -136,7 +136,7 @@ def process(pid, name, cpu_s=0.0, rss=1.0, age_s=1e6, started=1.0):
 
 
 def test_usage_is_summed_by_name():
-    """Processes of one name count together; CPU is the growth since the look before."""
+    """Processes of one name are summed; CPU is the increase since the last scan."""
     top = TopProcesses(5)
     top.update([process(1, "web", 10, 100), process(2, "web", 20, 50)], 0.0)
     usage = top.update([process(1, "web", 12, 100), process(2, "web", 21, 50)], 10.0)["web"]
@@ -144,15 +144,15 @@ def test_usage_is_summed_by_name():
 
 
 def test_a_reused_pid_counts_from_its_own_start():
-    """A new process under an old pid is not charged with the difference of the two."""
+    """A new process with a reused pid counts from its own start."""
     top = TopProcesses(5)
     top.update([process(1, "web", 1000)], 0.0)
     usage = top.update([process(1, "web", 3, age_s=5, started=99.0)], 10.0)["web"]
     assert usage.cpu_ratio == pytest.approx(0.3)
 
 
-def test_a_name_stays_for_as_long_as_it_lives():
-    """A process that leaves the top keeps its series while it runs, and loses it when it ends."""
+def test_a_name_stays_while_it_runs():
+    """A name that leaves the top stays watched until its last process ends."""
     top = TopProcesses(2)
     heavy = [process(1, "a", rss=9), process(2, "b", rss=8)]
     top.update(heavy, 0.0)
@@ -164,8 +164,8 @@ def test_a_name_stays_for_as_long_as_it_lives():
     assert "a" not in top.update([heavy[1], *others], 200.0)
 
 
-def test_what_comes_and_goes_gets_no_series():
-    """A process that has not lived for long is not watched, however heavy it is."""
+def test_short_lived_processes_get_no_series():
+    """A young process is not watched, however heavy it is."""
     top = TopProcesses(2)
     top.update([process(1, "a")], 0.0)
     top.update([process(1, "a")], 5.0)
@@ -177,7 +177,7 @@ def test_what_comes_and_goes_gets_no_series():
 
 
 def test_never_more_than_three_times_the_size():
-    """Names that stay do not pile up without end."""
+    """At most three times `size` names are watched."""
     top = TopProcesses(1)
     for i in range(200):
         running = [process(j, f"p{j}", rss=j + i * (j == i % 50)) for j in range(50)]
@@ -186,7 +186,7 @@ def test_never_more_than_three_times_the_size():
 
 
 def test_scan_reads_every_process(tmp_path):
-    """Odd names are read, kernel threads share a name, a process that has ended is no error."""
+    """Odd names are read, kernel threads share a name, and a vanished process is no error."""
     stat = "{pid} ({name}) S {parent}" + " 0" * 9 + " 150 50 0 0 0 0 0 0 1000 0 3 0\n"
     for pid, name, parent in ((1, "init", 0), (2, "kthreadd", 0), (9, "kworker/0:1", 2), (77, "a (b) c", 1)):
         (tmp_path / str(pid)).mkdir()
@@ -200,15 +200,15 @@ def test_scan_reads_every_process(tmp_path):
 
 
 def test_scan_without_proc_finds_this_process():
-    """Where there is no /proc, psutil tells the same."""
+    """Without /proc the scan uses psutil."""
     mine = psutil.Process()
     seen = next(p for p in scan_psutil(mine.create_time() + 1) if p.pid == mine.pid)
     assert seen.name == mine.name()
     assert seen.rss_bytes > 0
 
 
-def test_dear_looks_are_rare_and_honest(monkeypatch):
-    """Where a look is dear the next comes later, and samples keep the time at which they were true."""
+def test_expensive_scans_are_less_frequent(monkeypatch):
+    """After an expensive scan the next one is later, and samples keep the time of their scan."""
     now_s, spent_s = [100.0], count(0.0, 0.05)
     monkeypatch.setattr("trimtab.engine.sources.host.host_source.time.monotonic", lambda: now_s[0])
     monkeypatch.setattr("trimtab.engine.sources.host.host_source.time.thread_time", lambda: next(spent_s))

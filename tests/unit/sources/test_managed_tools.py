@@ -15,7 +15,7 @@ from trimtab.engine.sources.managed_tools import ToolsSource
 
 
 class MetricsToolbox:
-    """A toolbox of scripted figures; None = that target does not answer."""
+    """A toolbox of scripted metrics; None = the target does not answer."""
 
     def __init__(self, figures):
         self.figures = figures
@@ -39,7 +39,7 @@ class MetricsToolbox:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Of samples, and of what counters are measured by."""
+    """The clock of samples and of counter intervals."""
     fake = FakeClock()
     monkeypatch.setattr(managed_tools, "time", SimpleNamespace(monotonic=lambda: fake.now() / 1e9))
     return fake
@@ -55,7 +55,7 @@ CACHE = '{target="c1",tool="redis"}'
 
 
 async def test_counters_become_rates_and_ratios(clock):
-    """Gauges as they are, counters by the second, the hit ratio over the interval."""
+    """Gauges stay, counters become rates, and the hit ratio covers the interval."""
     box = MetricsToolbox({("redis", "c1"): {"redis_memory_used_bytes": 5.0, "redis_keyspace_hits_total": 10.0,
                                  "redis_keyspace_misses_total": 10.0}})  # fmt: skip
     source = ToolsSource(box, clock)
@@ -71,8 +71,8 @@ async def test_counters_become_rates_and_ratios(clock):
     assert (source.info(hits).kind, source.info(hits).unit) == ("rate", "1/s")
 
 
-async def test_labels_of_a_figure_are_labels_of_its_series(clock):
-    """Beside tool and target; what PostgreSQL counts is a rate although its name does not say so."""
+async def test_metric_labels_become_series_labels(clock):
+    """Metric labels join tool and target; PostgreSQL counters are rates despite their names."""
     figures = {
         'pg_stat_activity_count{state="idle in transaction"}': 2.0,
         "pg_stat_database_xact_commit": 10.0,
@@ -87,7 +87,7 @@ async def test_labels_of_a_figure_are_labels_of_its_series(clock):
 
 
 async def test_durations_become_their_mean(clock):
-    """Seconds by number over the interval, as a latency in seconds; of no request nothing is known."""
+    """Seconds divided by observations give a mean duration; NaN without observations."""
     figures = {"http_request_duration_seconds_sum": 10.0, "http_request_duration_seconds_count": 100.0}
     source = ToolsSource(MetricsToolbox({("web", "web"): figures}), clock)
     await _read(source, clock)
@@ -102,7 +102,7 @@ async def test_durations_become_their_mean(clock):
 
 
 async def test_no_traffic_is_no_hit_ratio(clock):
-    """Of nothing asked nothing is known: NaN, not 0."""
+    """Without traffic the hit ratio is NaN, not 0."""
     counts = {"redis_keyspace_hits_total": 10.0, "redis_keyspace_misses_total": 10.0}
     source = ToolsSource(MetricsToolbox({("redis", "c1"): counts}), clock)
     await _read(source, clock)
@@ -111,7 +111,7 @@ async def test_no_traffic_is_no_hit_ratio(clock):
 
 
 async def test_a_tool_that_does_not_answer_is_unknown(clock):
-    """Its series stay, as NaN; the others go on; the reading is not whole."""
+    """The series of a silent tool are NaN, others continue, and the reading is incomplete."""
     box = MetricsToolbox({("a", "x"): {"up": 1.0}, ("b", "y"): {"up": 1.0}})
     source = ToolsSource(box, clock)
     await _read(source, clock)
@@ -123,15 +123,15 @@ async def test_a_tool_that_does_not_answer_is_unknown(clock):
 
 
 async def test_no_answer_at_all_is_an_unknown_tick(clock):
-    """A source that gives nothing raises, so that nothing is concluded."""
+    """Without any answer the source raises."""
     with pytest.raises(SourceError, match="no tool answers"):
         await ToolsSource(MetricsToolbox({("a", "x"): None}), clock).read()
     with pytest.raises(SourceError, match="none is configured"):
         await ToolsSource(MetricsToolbox({}), clock).open()
 
 
-async def test_what_a_person_switched_off_is_unknown_not_gone(clock):
-    """Its series stay in the reading without a value, so that nobody misses them; the answer is whole."""
+async def test_a_disabled_tool_is_unknown_not_gone(clock):
+    """The series of a disabled tool stay as NaN in a complete reading."""
     box = MetricsToolbox({("redis", "c1"): {"x": 1.0}, ("pm2", "w"): {"y": 2.0}})
     source = ToolsSource(box, clock)
     before, _ = await _read(source, clock)
@@ -143,8 +143,8 @@ async def test_what_a_person_switched_off_is_unknown_not_gone(clock):
     assert source.detail().startswith("1 targets of 1 tools")
 
 
-async def test_what_was_switched_off_before_a_restart_is_not_missed(clock):
-    """Its series are there and unknown right after the start, and go on once it is switched on."""
+async def test_a_tool_disabled_before_a_restart_is_unknown(clock):
+    """Its series exist as NaN after the start and continue once it is enabled."""
     box, memory = (
         MetricsToolbox({("redis", "c1"): {"redis_memory_used_bytes": 5.0, 'x{a="b"}': 1.0}}),
         FakeKeyValueStore(),
@@ -163,8 +163,8 @@ async def test_what_was_switched_off_before_a_restart_is_not_missed(clock):
     assert values[f"redis_memory_used_bytes{CACHE}"] == 5.0
 
 
-async def test_a_store_that_fails_keeps_no_figure_back(clock):
-    """What cannot be kept is told, and the tools go on being read."""
+async def test_a_store_failure_is_logged(clock):
+    """A failing store is logged, and the tools are still read."""
     box, memory = MetricsToolbox({("redis", "c1"): {"a": 5.0}, ("pg", "p"): {"b": 6.0}}), FakeKeyValueStore()
     memory.write_error = StoreError("disk full")
     source = ToolsSource(box, clock, metric_names=memory)

@@ -1,4 +1,4 @@
-"""Everything that can go wrong between us and a Prometheus: unknown, told clearly, without a secret."""
+"""Failures between Trimtab and a Prometheus: unknown values, clear errors, no secrets."""
 
 import asyncio
 import logging
@@ -26,13 +26,13 @@ from trimtab.engine.sources.prometheus.local_prometheus import find_local_promet
 WHOLE = '{"status":"success","data":{"resultType":"matrix","result":[]}}'
 
 
-def answers(status=200, text=WHOLE, **headers):
-    """Always this answer."""
+def answer_with(status=200, text=WHOLE, **headers):
+    """A handler that always gives this answer."""
     return lambda request: httpx.Response(status, text=text, headers=headers, request=request)
 
 
-def fails(kind):
-    """Always this failure of the connection."""
+def fail_with(kind):
+    """A handler that always fails with this connection error."""
 
     def fail(request):
         raise kind("told by the network", request=request)
@@ -42,7 +42,7 @@ def fails(kind):
 
 @pytest.fixture
 async def server():
-    """A server with samples, and a source of it that is open."""
+    """A server with samples and an open source."""
     server = FakePrometheus(FakeClock())
     await run_scrapes(server)
     server.open = server.make_source()
@@ -54,27 +54,27 @@ async def server():
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (fails(httpx.ConnectError), "cannot reach .* check that it runs"),  # nobody listens
-        (fails(httpx.ReadTimeout), "did not answer within 10 s"),
-        (fails(httpx.RemoteProtocolError), "cannot reach"),  # it ended in mid-answer
-        (answers(500, "database is on fire"), "answers HTTP 500: database is on fire"),
-        (answers(503, '{"status":"error","error":"query timed out"}'), "HTTP 503: query timed out"),
-        (answers(422, '{"status":"error","error":"too many samples"}'), "HTTP 422: too many samples"),
-        (answers(401), "denies access .HTTP 401.; check basic_auth"),
-        (answers(403), "denies access"),
-        (answers(404), "check the path in sources.prometheus.url"),
-        (answers(302, "", location="https://elsewhere/login"), "redirects to 'https://elsewhere/login'"),
-        (answers(text=WHOLE[:40]), "valid JSON"),  # cut off
-        (answers(text="<html>login</html>"), "valid JSON.*is there a Prometheus"),
-        (answers(text='{"status":"error","error":"no"}'), "no successful answer: 'no'"),
-        (answers(text="[]"), "no successful answer"),
-        (answers(text=WHOLE.replace("matrix", "vector")), "is not a matrix"),
-        (answers(text=WHOLE[:-1] + ',"warnings":["store 2 is away"]}'), "unknown: store 2 is away"),
-        (answers(text=WHOLE), "no fresh sample"),  # empty
+        (fail_with(httpx.ConnectError), "cannot reach .* check that it runs"),  # nobody listens
+        (fail_with(httpx.ReadTimeout), "did not answer within 10 s"),
+        (fail_with(httpx.RemoteProtocolError), "cannot reach"),  # it ended in mid-answer
+        (answer_with(500, "database is on fire"), "answers HTTP 500: database is on fire"),
+        (answer_with(503, '{"status":"error","error":"query timed out"}'), "HTTP 503: query timed out"),
+        (answer_with(422, '{"status":"error","error":"too many samples"}'), "HTTP 422: too many samples"),
+        (answer_with(401), "denies access .HTTP 401.; check basic_auth"),
+        (answer_with(403), "denies access"),
+        (answer_with(404), "check the path in sources.prometheus.url"),
+        (answer_with(302, "", location="https://elsewhere/login"), "redirects to 'https://elsewhere/login'"),
+        (answer_with(text=WHOLE[:40]), "valid JSON"),  # cut off
+        (answer_with(text="<html>login</html>"), "valid JSON.*is there a Prometheus"),
+        (answer_with(text='{"status":"error","error":"no"}'), "no successful answer: 'no'"),
+        (answer_with(text="[]"), "no successful answer"),
+        (answer_with(text=WHOLE.replace("matrix", "vector")), "is not a matrix"),
+        (answer_with(text=WHOLE[:-1] + ',"warnings":["store 2 is away"]}'), "unknown: store 2 is away"),
+        (answer_with(text=WHOLE), "no fresh sample"),  # empty
     ],
 )
-async def test_an_answer_that_is_not_whole_is_unknown(server, answer, told):
-    """Whatever is not a whole answer raises SourceError that names the server and what to do."""
+async def test_an_incomplete_answer_is_an_error(server, answer, told):
+    """Every incomplete answer raises SourceError that names the server and the remedy."""
     server.fixed_answer = answer
     with pytest.raises(SourceError, match=told) as caught:
         await server.open.read()
@@ -82,8 +82,8 @@ async def test_an_answer_that_is_not_whole_is_unknown(server, answer, told):
 
 
 async def test_nothing_old_is_shown_as_new(server):
-    """After a failure the next whole answer is read as it is, with the times of its own samples."""
-    server.fixed_answer = answers(500)
+    """After a failure the next complete answer is read with the times of its own samples."""
+    server.fixed_answer = answer_with(500)
     with pytest.raises(SourceError):
         await server.open.read()
     server.fixed_answer = None
@@ -93,7 +93,7 @@ async def test_nothing_old_is_shown_as_new(server):
 
 
 async def test_one_total_deadline(monkeypatch):
-    """A server that sends forever, a byte at a time, unreachable when the time for a read is over."""
+    """A server that sends one byte at a time is cut off at the total deadline."""
     server = FakePrometheus(FakeClock())
     await run_scrapes(server)
     source = server.make_source(timeout=0.05)
@@ -112,14 +112,14 @@ async def test_one_total_deadline(monkeypatch):
 
 
 async def test_a_huge_answer_is_cut_off(server, monkeypatch):
-    """An answer over the limit, after unpacking, is not read to its end."""
+    """An answer above the limit after decompression is not read to its end."""
     monkeypatch.setattr(live_client, "MAX_BODY_BYTES", 1000)
-    server.fixed_answer = answers(text=WHOLE + " " * 2000)
+    server.fixed_answer = answer_with(text=WHOLE + " " * 2000)
     with pytest.raises(SourceError, match=r"narrow sources\.prometheus\.selector"):
         await server.open.read()
 
 
-async def headers_of(settings):
+async def request_of(settings):
     """The request that a client with these settings sends."""
     seen = []
 
@@ -146,13 +146,13 @@ async def headers_of(settings):
         ({"url": "http://localhost:9090"}, "host", "localhost:9090"),
     ],
 )
-async def test_who_we_are(settings, name, value):
-    """Basic, bearer and tenant headers go out with each request."""
-    assert (await headers_of(Prometheus(**settings))).headers[name] == value
+async def test_authentication_headers(settings, name, value):
+    """Basic, bearer and tenant headers are sent with each request."""
+    assert (await request_of(Prometheus(**settings))).headers[name] == value
 
 
 async def test_headers_from_files(tmp_path):
-    """A header's value can stand in a file, and is taken anew when that changes."""
+    """A header's value can come from a file, which is read again when it changes."""
     file = tmp_path / "tenant"
     settings = Prometheus(headers={"X-A": SecretStr("a")}, headers_file={"X-Scope-OrgID": file})
     credentials = PrometheusCredentials(settings)
@@ -165,14 +165,14 @@ async def test_headers_from_files(tmp_path):
 
 
 async def test_path_prefix_and_form():
-    """A path prefix is kept, and the expression goes in the body, where it may be long."""
-    request = await headers_of(Prometheus(url="https://127.0.0.1/tenant/prometheus/"))
+    """A path prefix is kept, and the expression is sent in the body."""
+    request = await request_of(Prometheus(url="https://127.0.0.1/tenant/prometheus/"))
     assert (request.method, str(request.url)) == ("POST", "https://127.0.0.1/tenant/prometheus/api/v1/query")
     assert request.content == b"query=up"
 
 
 def test_a_secret_file_is_read_again_when_it_changes(tmp_path):
-    """A rotated token or password is taken up without a restart; a file that is gone is told by its name."""
+    """A rotated token or password is used without a restart; a missing file is named."""
     file = tmp_path / "token"
     file.write_text("one\n")
     credentials = PrometheusCredentials(Prometheus(bearer_token_file=file))
@@ -186,16 +186,16 @@ def test_a_secret_file_is_read_again_when_it_changes(tmp_path):
 
 
 async def test_secrets_are_never_shown(server, caplog, capsys):
-    """No secret stands in an error, a log line or a repr."""
+    """No error, log line or repr contains a secret."""
     secret = "s3cr3t-value"
     source = server.make_source(
         basic_auth=BasicAuth(username="joe", password=SecretStr(secret)),
         headers={"X-Scope-OrgID": SecretStr(secret)},
     )
-    server.fixed_answer = answers(401, f"bad password Bearer {secret}")
+    server.fixed_answer = answer_with(401, f"bad password Bearer {secret}")
     with caplog.at_level(logging.DEBUG), pytest.raises(SourceError) as caught:
         await source.open()
-    server.fixed_answer = answers(500, f"Authorization: Basic {secret}")
+    server.fixed_answer = answer_with(500, f"Authorization: Basic {secret}")
     with pytest.raises(SourceError) as again:
         await source.read()
     shown = f"{caught.value!r} {again.value!r} {source!r} {source._credentials!r} {source.detail()}"
@@ -211,7 +211,7 @@ async def test_secrets_are_never_shown(server, caplog, capsys):
     ],
 )
 def test_addresses_that_are_refused(url, told):
-    """An address of another kind, or with a password in it, is refused without showing the password."""
+    """A URL of another scheme, or with a password, is refused without showing the password."""
     with pytest.raises(SettingsError, match=told) as caught:
         LiveClient(Prometheus(url=url), PrometheusCredentials(Prometheus()))
     assert "hunter2" not in str(caught.value)
@@ -230,15 +230,15 @@ async def test_metadata_addresses_are_refused(host, monkeypatch):
 
 
 async def test_a_host_that_is_not_known(monkeypatch):
-    """A host without an address is told by the address that was written."""
+    """The error for a host without an address names the configured URL."""
     patch_dns(monkeypatch)
     client = LiveClient(Prometheus(url="http://prom.example"), PrometheusCredentials(Prometheus()))
     with pytest.raises(SourceError, match=r"cannot find the host of http://prom\.example"):
         await client.query("up")
 
 
-def test_tls_files_that_do_not_fit(tmp_path):
-    """A CA file that is missing or no PEM is a settings error that names the settings."""
+def test_invalid_tls_files(tmp_path):
+    """A missing or invalid CA file is a settings error that names the setting."""
     with pytest.raises(SettingsError, match="ca_file, cert_file and key_file"):
         client_tls_context(Prometheus(url="https://x", tls=Tls(ca_file=tmp_path / "none.pem")))
     (tmp_path / "bad.pem").write_text("no certificate")
@@ -247,8 +247,8 @@ def test_tls_files_that_do_not_fit(tmp_path):
 
 
 @asynccontextmanager
-async def serving(text):
-    """A server on loopback that sends this text to whoever asks, or nothing at all where it is None."""
+async def serve_text(text):
+    """A server on loopback that sends this text to each client; None = nothing."""
     ended = asyncio.Event()
 
     async def answer(reader, writer):
@@ -275,17 +275,17 @@ async def serving(text):
     ],
 )
 async def test_only_a_prometheus_is_found(text, found):
-    """What tells a version on its build page is a Prometheus, whatever else listens there is none."""
-    async with serving(text) as url:
+    """Only a server that reports a version on its build page is a Prometheus."""
+    async with serve_text(text) as url:
         assert (await find_local_prometheus(url) is not None) == found
 
 
-async def test_nobody_on_the_port():
-    """Where nobody listens nothing is found, at once."""
+async def test_a_closed_port():
+    """On a closed port nothing is found, at once."""
     assert await find_local_prometheus(f"http://127.0.0.1:{free_port()}") is None
 
 
 async def test_a_silent_server_is_not_waited_for():
-    """A server that accepts and says nothing costs no more than the time that was set."""
-    async with serving(None) as url:
+    """A server without an answer takes no longer than the timeout."""
+    async with serve_text(None) as url:
         assert await find_local_prometheus(url, timeout_s=0.05) is None

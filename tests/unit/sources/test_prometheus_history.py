@@ -1,4 +1,4 @@
-"""History of a Prometheus: chunks, grids, and that recorded values mean what live ones mean."""
+"""Prometheus history: chunks, grids, and agreement with live values."""
 
 from itertools import pairwise
 
@@ -30,15 +30,15 @@ async def server():
     return server
 
 
-async def chunks(server, **settings):
-    """Everything that history gives, and the source."""
+async def read_chunks(server, **settings):
+    """All chunks of history, and the source."""
     source = server.make_source(**WINDOWS, **settings)
     await source.open()
     return [chunk async for chunk in source.history(server.clock.now())], source
 
 
-def columns(found, *, coarse):
-    """Series -> values, the chunks of one pass one behind the other."""
+def chunk_values(found, *, coarse):
+    """Series -> values, with the chunks of one pass concatenated."""
     out = {}
     for chunk in (c for c in found if c.coarse == coarse):
         for i, key in enumerate(chunk.keys):
@@ -47,8 +47,8 @@ def columns(found, *, coarse):
 
 
 async def test_coarse_first_then_fine(server):
-    """The coarse pass comes first, on its own step, then the fine one on the step of live ticks."""
-    found, source = await chunks(server)
+    """The coarse pass comes first on its own step, then the fine one on the step of live ticks."""
+    found, source = await read_chunks(server)
     assert [chunk.coarse for chunk in found] == [True, False]
     assert [chunk.step_s for chunk in found] == [300.0, 15.0]
     assert [len(chunk.times) for chunk in found] == [24, 60]
@@ -57,10 +57,10 @@ async def test_coarse_first_then_fine(server):
 
 
 @pytest.mark.parametrize("coarse", [True, False])
-async def test_recorded_values_mean_what_live_ones_mean(server, coarse):
+async def test_recorded_values_agree_with_live_ones(server, coarse):
     """Gauges are samples, counters rates per second, in both passes as in live reads."""
-    found, source = await chunks(server)
-    values = columns(found, coarse=coarse)
+    found, source = await read_chunks(server)
+    values = chunk_values(found, coarse=coarse)
     assert values.keys() == values_by_series(await source.read()).keys()
     rates = values[f"hits_total{LABELS}"]
     assert np.nanmin(rates) == np.nanmax(rates) == 2.0
@@ -72,64 +72,64 @@ async def test_recorded_values_mean_what_live_ones_mean(server, coarse):
 
 
 async def test_a_gap_in_the_recording_is_unknown(server):
-    """Over a gap there are neither values nor rates, and no rate that spans it."""
+    """A gap has neither values nor rates, and no rate spans it."""
     labels = next(k for k in server.series if dict(k)["__name__"] == "hits_total")
     kept = [(t, v) for t, v in server.series[labels] if not server.now_s - 600 < t < server.now_s - 400]
     server.series[labels] = kept
-    fine = columns((await chunks(server))[0], coarse=False)[f"hits_total{LABELS}"]
+    fine = chunk_values((await read_chunks(server))[0], coarse=False)[f"hits_total{LABELS}"]
     assert np.isnan(fine).sum() >= 12
     assert set(fine[~np.isnan(fine)]) == {2.0}
 
 
 async def test_a_series_without_recorded_data_is_a_column_of_nan(server):
-    """A series that is watched and has no history is there, unknown."""
+    """A watched series without history is a column of NaN."""
     server.metadata_by_metric["fresh"] = MetricMetadata("gauge")
     server.add_sample("fresh", 1.0)
-    found, _ = await chunks(server)
-    assert np.isnan(columns(found, coarse=True)[f"fresh{LABELS}"][:-1]).all()
+    found, _ = await read_chunks(server)
+    assert np.isnan(chunk_values(found, coarse=True)[f"fresh{LABELS}"][:-1]).all()
 
 
 async def test_a_chunk_that_fails_is_skipped_and_counted(server, monkeypatch):
-    """A piece that cannot be had costs only itself, with a warning."""
+    """A failed chunk is skipped with a warning; the others are read."""
     monkeypatch.setattr(history_reader, "POINTS_PER_QUERY", 30)
     server.failing_history = {"temperature"}
     with capture_logs() as logs:
-        found, _ = await chunks(server)
-    assert f"hits_total{LABELS}" in columns(found, coarse=True)
-    assert f"temperature{LABELS}" not in columns(found, coarse=True)
+        found, _ = await read_chunks(server)
+    assert f"hits_total{LABELS}" in chunk_values(found, coarse=True)
+    assert f"temperature{LABELS}" not in chunk_values(found, coarse=True)
     skipped = [entry for entry in logs if "skipped" in entry]
     assert skipped
     assert skipped[-1]["skipped"] == len(skipped)
 
 
-async def test_a_server_that_goes_away_ends_it(server, monkeypatch):
-    """After five failures in a row no more is asked for."""
+async def test_five_failures_in_a_row_end_it(server, monkeypatch):
+    """After five failures in a row no more queries are sent."""
     monkeypatch.setattr(history_reader, "POINTS_PER_QUERY", 10)
     server.failing_history = {"__name__"}
     with capture_logs() as logs:
-        found, source = await chunks(server)
+        found, source = await read_chunks(server)
     assert found == []
     assert sum("skipped" in entry for entry in logs) == 5
     assert any(entry["event"] == "history_read_aborted" for entry in logs)
     assert source.history_progress is None
 
 
-async def test_the_cost_is_told_first(server):
-    """Before anything is asked the number of series, points and queries is logged."""
+async def test_the_cost_is_logged_first(server):
+    """The number of series, points and queries is logged before the first query."""
     with capture_logs() as logs:
-        await chunks(server)
+        await read_chunks(server)
     cost = next(entry for entry in logs if entry["event"] == "history_read_started")
     assert (cost["series"], cost["points"], cost["queries"]) == (3, 3 * (24 + 60), 2)
 
 
 async def test_small_chunks_give_the_same_as_large_ones(server, monkeypatch):
-    """How history is cut into queries changes no value."""
-    large, _ = await chunks(server)
+    """The size of the chunks changes no value."""
+    large, _ = await read_chunks(server)
     monkeypatch.setattr(history_reader, "POINTS_PER_QUERY", 25)
-    small, _ = await chunks(server)
+    small, _ = await read_chunks(server)
     assert len(small) > len(large)
     for coarse in (True, False):
-        whole, parts = columns(large, coarse=coarse), columns(small, coarse=coarse)
+        whole, parts = chunk_values(large, coarse=coarse), chunk_values(small, coarse=coarse)
         assert whole.keys() == parts.keys()
         for name in whole:
             same = whole[name] == parts[name]
@@ -139,20 +139,20 @@ async def test_small_chunks_give_the_same_as_large_ones(server, monkeypatch):
 
 
 async def test_history_of_a_query(server):
-    """A query's own expression is read over the same windows, under its own series."""
+    """A user query is read over the same windows, as its own series."""
     server.query_range = only_query(server.query_range, "max(x)")
     server.query_results["max(x)"] = {
         "resultType": "vector",
         "result": [{"metric": {}, "value": [server.now_s, "1"]}],
     }
-    found, _ = await chunks(server, queries={"top": Query(expr="max(x)", data_range=(0, 5))})
-    top = columns(found, coarse=True)['top{for="top"}']
+    found, _ = await read_chunks(server, queries={"top": Query(expr="max(x)", data_range=(0, 5))})
+    top = chunk_values(found, coarse=True)['top{for="top"}']
     assert np.nanmax(top) == 5.0
     assert np.isnan(top[6:]).all()
 
 
 async def test_history_of_a_query_is_capped(server):
-    """What is watched has its history; of what was recorded besides, only as much as there is room for."""
+    """Watched series have history; other recorded ones only up to the cap."""
     ranges = server.query_range
 
     def many(what, start, end, step_s):
@@ -165,7 +165,7 @@ async def test_history_of_a_query_is_capped(server):
     watched = [{"metric": {"p": p}, "value": [server.now_s, "1"]} for p in ("8", "7")]
     server.query_results["q"] = {"resultType": "vector", "result": watched}
     with capture_logs() as logs:
-        found, _ = await chunks(server, max_series=3, queries={"q": Query(expr="q")})
+        found, _ = await read_chunks(server, max_series=3, queries={"q": Query(expr="q")})
     names = {str(key) for chunk in found for key in chunk.keys if key.metric == "q"}
     assert names == {f'q{{for="q",p="{p}"}}' for p in "078"}
     told = [entry for entry in logs if entry["event"] == "query_history_over_cap"]
@@ -173,7 +173,7 @@ async def test_history_of_a_query_is_capped(server):
 
 
 def only_query(ranges, expr):
-    """Ranges, of which those of one expression count up from 0."""
+    """Ranges in which the values of one expression count up from 0."""
 
     def asked(what, start, end, step_s):
         if what != expr:
@@ -184,8 +184,8 @@ def only_query(ranges, expr):
     return asked
 
 
-def test_no_query_asks_for_more_than_its_share():
-    """Chunks stay under the limit of points and under the steps that Prometheus allows, and cover all."""
+def test_queries_stay_within_the_limits():
+    """Chunks stay below the limits of points and steps, and cover everything."""
     counts = {"big": 5000, **{f"m{i:03}": 7 for i in range(50)}}
     plan = make_plan(counts, dict.fromkeys(counts, 15.0), {}, 20_000)
     grid = TickGrid.ending_at(1_800_000_000 * SECOND, 14 * 86_400, 60)
@@ -197,8 +197,8 @@ def test_no_query_asks_for_more_than_its_share():
         assert all(a.end == b.start for a, b in pairwise(parts))
 
 
-async def test_history_that_cannot_begin(server):
-    """Where not even the library can be made the error is raised."""
+async def test_history_that_cannot_start(server):
+    """An error while the API is opened is raised."""
     source = server.make_source(**WINDOWS)
     await source.open()
 

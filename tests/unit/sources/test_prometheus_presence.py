@@ -1,4 +1,4 @@
-"""What the Prometheus source makes of series that come, go, are too many, or cannot be known of."""
+"""Prometheus source: series that appear, vanish, exceed the cap, or cannot be read."""
 
 import asyncio
 import math
@@ -23,18 +23,18 @@ def server():
     return server
 
 
-def away(selection):
-    """A look that fails."""
+def fail_count(selection):
+    """A failing series count."""
     raise SourceError(f"away, asked for {selection}")
 
 
-def refused(request):
-    """Nobody listens."""
+def refuse_connection(request):
+    """A refused connection."""
     raise httpx.ConnectError("refused", request=request)
 
 
 async def test_the_cap_leaves_out_whole_metrics_by_name(server):
-    """Metrics over the cap are left out whole, in the order of their names, and listed with their size."""
+    """Metrics beyond the cap are skipped as a whole, by name, and listed with their size."""
     for i in range(4):
         server.add_sample("big", 1.0, path=str(i))
         server.add_sample("small", 1.0, path=str(i))
@@ -48,7 +48,7 @@ async def test_the_cap_leaves_out_whole_metrics_by_name(server):
 
 
 async def test_series_over_the_cap_that_come_later_are_refused(server):
-    """Between two looks a flood of new series of a watched metric stops at the cap and is counted."""
+    """Between discoveries new series of a watched metric are refused at the cap and counted."""
     server.metadata_by_metric["big"] = MetricMetadata("gauge")
     server.add_sample("big", 1.0, path="0")
     source = server.make_source(max_series=10)
@@ -62,22 +62,22 @@ async def test_series_over_the_cap_that_come_later_are_refused(server):
 
 
 async def test_a_metric_that_outgrew_the_cap_is_unknown_not_gone(server):
-    """Series that were watched and are over the cap now stay, as unknown; nothing is concluded from that."""
+    """Watched series that exceed the cap later stay as unknown."""
     server.metadata_by_metric["big"] = MetricMetadata("gauge")
     server.scrape(big=1.0)
     source = server.make_source(max_series=5)
     await source.open()
     for i in range(50):
         server.add_sample("big", 1.0, path=f"new{i}")
-    await look_again(server, source)
+    await rediscover(server, source)
     server.scrape(big=1.0)
     reading = await source.read()
     assert math.isnan(values_by_series(reading)[f"big{LABELS}"])
     assert values_by_series(reading)[f"up{LABELS}"] == 1.0
 
 
-async def look_again(server, source):
-    """Let the time of the next discovery come, and wait for it."""
+async def rediscover(server, source):
+    """Move to the next discovery and wait for it."""
     server.clock.tick(121)
     server.scrape()
     await source.read()
@@ -86,7 +86,7 @@ async def look_again(server, source):
 
 
 async def test_new_series_and_new_metrics_join(server):
-    """A new series of a known metric joins at once, a new metric at the next look, the ticks not waiting."""
+    """New series join at once, new metrics at the next discovery, without delaying ticks."""
     await run_scrapes(server)
     source = server.make_source()
     await source.open()
@@ -96,17 +96,17 @@ async def test_new_series_and_new_metrics_join(server):
     reading = await source.read()
     assert len(reading.keys) == 3
     assert reading.complete
-    await look_again(server, source)
+    await rediscover(server, source)
     server.scrape(temperature=1.0, pressure=2.0)
     assert f"pressure{LABELS}" in values_by_series(await source.read())
 
 
-async def test_a_look_that_fails_does_no_harm(server):
-    """When the server cannot be read for new metrics, those that are known go on."""
+async def test_a_failed_discovery_keeps_the_series(server):
+    """After a failed discovery the known series are still read."""
     await run_scrapes(server)
     source = server.make_source()
     await source.open()
-    server.count_series = away
+    server.count_series = fail_count
     server.clock.tick(121)
     server.scrape(temperature=3.0)
     await source.read()
@@ -115,7 +115,7 @@ async def test_a_look_that_fails_does_no_harm(server):
 
 
 async def test_a_vanished_series_is_not_in_a_complete_reading(server):
-    """A series no fresh sample while others have one is missing from the keys: it is gone."""
+    """A series without a fresh sample, while others have one, is missing from the keys."""
     server.add_sample("temperature", 1.0, room="b")
     await run_scrapes(server)
     source = server.make_source()
@@ -128,7 +128,7 @@ async def test_a_vanished_series_is_not_in_a_complete_reading(server):
 
 
 async def test_a_target_that_is_down_loses_its_series_at_once(server):
-    """When `up` says 0 the target's other series are missing at the very next read."""
+    """When `up` is 0 the target's other series are missing at the next read."""
     await run_scrapes(server, hits_total=1.0)
     source = server.make_source()
     await source.open()
@@ -138,7 +138,7 @@ async def test_a_target_that_is_down_loses_its_series_at_once(server):
 
 
 async def test_a_slow_target_is_not_taken_for_gone(server):
-    """A series scraped every minute stays while others are scraped every 15 s."""
+    """A series scraped every minute stays next to series scraped every 15 s."""
     server.targets = lambda: [
         {"labels": {"job": "web", "instance": "a:80"}, "scrapeInterval": "15s"},
         {"labels": {"job": "web", "instance": "b:80"}, "scrapeInterval": "15s"},
@@ -155,8 +155,8 @@ async def test_a_slow_target_is_not_taken_for_gone(server):
     assert values_by_series(reading)['slow_level{instance="c:80",job="slow"}'] == 7.0
 
 
-async def test_samples_that_an_exporter_stamps_late_are_learnt_to_be_late(server):
-    """A series whose samples are always old is missing at most once, then known to be late."""
+async def test_late_timestamps_are_learnt(server):
+    """A series whose samples are always late is missing at most once."""
     await run_scrapes(server)
     source = server.make_source()
     await source.open()
@@ -169,13 +169,13 @@ async def test_samples_that_an_exporter_stamps_late_are_learnt_to_be_late(server
     assert present[1:] == [True] * 4
 
 
-async def test_after_an_outage_nothing_is_concluded_until_all_was_scraped(server):
-    """A Prometheus that was away: unknown, then incomplete while targets come back, then complete."""
+async def test_readings_are_incomplete_after_an_outage(server):
+    """After an outage readings are unknown, then incomplete, then complete."""
     server.add_sample("temperature", 1.0, room="b")
     await run_scrapes(server, times=2)
     source = server.make_source()
     await source.open()
-    server.fixed_answer = refused
+    server.fixed_answer = refuse_connection
     for _ in range(20):
         server.clock.tick(15)
         with pytest.raises(SourceError, match="cannot reach http://localhost:9090/prefix"):
@@ -193,7 +193,7 @@ async def test_after_an_outage_nothing_is_concluded_until_all_was_scraped(server
 
 
 async def test_a_prometheus_that_just_started_is_given_time(server):
-    """What is missing right after Prometheus itself started is not taken for gone; later it is."""
+    """Series missing right after the server's start are not gone; later they are."""
     server.add_sample("temperature", 1.0, room="b")
     await run_scrapes(server, times=2)
     source = server.make_source()
@@ -207,8 +207,8 @@ async def test_a_prometheus_that_just_started_is_given_time(server):
     assert complete == [False, False, False, True]
 
 
-async def test_closing_ends_a_running_look(server):
-    """Closing waits for nothing and leaves no task behind."""
+async def test_closing_ends_a_running_discovery(server):
+    """Closing cancels a running discovery and leaves no task."""
     await run_scrapes(server)
     source = server.make_source()
     await source.open()

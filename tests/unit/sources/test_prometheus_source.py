@@ -1,4 +1,4 @@
-"""The Prometheus source against a Prometheus in memory: what is watched, as what, and the user's queries."""
+"""Prometheus source against a Prometheus in memory: watched series and user queries."""
 
 import math
 
@@ -25,7 +25,7 @@ def server():
 
 
 async def test_levels_and_rates_with_the_times_of_the_scrapes(server):
-    """Gauges come as they are, counters as rates from real samples, with the times of the samples."""
+    """Gauges are unchanged, counters are rates of real samples, with the samples' times."""
     await run_scrapes(server, hits_total=30.0)
     server.clock.tick(4)
     source = server.make_source()
@@ -45,8 +45,8 @@ async def test_levels_and_rates_with_the_times_of_the_scrapes(server):
     await source.close()
 
 
-async def test_the_same_keys_are_handed_out(server):
-    """While nothing comes or goes the very same tuple of keys is given."""
+async def test_the_key_tuple_is_reused(server):
+    """While no series appears or vanishes the same key tuple is returned."""
     await run_scrapes(server)
     source = server.make_source()
     await source.open()
@@ -57,7 +57,7 @@ async def test_the_same_keys_are_handed_out(server):
 
 
 async def test_a_first_sample_and_a_reset_have_no_rate(server):
-    """A counter that is new or was reset is unknown, not 0, and known again at the next scrape."""
+    """A new or reset counter is NaN, not 0, and known again at the next scrape."""
     await run_scrapes(server, times=1, hits_total=0.0)
     source = server.make_source()
     await source.open()
@@ -72,7 +72,7 @@ async def test_a_first_sample_and_a_reset_have_no_rate(server):
 
 
 async def test_a_longer_interval_than_the_scrapes(server):
-    """Read every minute, a rate is that of the whole minute; a reset inside costs only its own scrape."""
+    """Read every minute, a rate covers the minute; a reset costs only its own scrape."""
     await run_scrapes(server, times=5, hits_total=30.0)
     source = server.make_source(interval=60.0)
     await source.open()
@@ -84,7 +84,7 @@ async def test_a_longer_interval_than_the_scrapes(server):
 
 
 async def test_histograms_become_rate_and_quantiles(server):
-    """Buckets become p50 and p99 of the last interval; the count becomes a rate; sums are not shown."""
+    """Buckets become p50 and p99, the count becomes a rate, the sum is ignored."""
     server.metadata_by_metric["lag_seconds"] = MetricMetadata("histogram", "Lag.")
     for scrape in range(2):
         for le, n in (("0.1", 50), ("0.5", 98), ("+Inf", 100)):
@@ -105,7 +105,7 @@ async def test_histograms_become_rate_and_quantiles(server):
 
 
 async def test_a_histogram_without_observations_is_unknown(server):
-    """Where nothing was observed a quantile is NaN, the rate 0."""
+    """Without observations a quantile is NaN and the rate 0."""
     server.metadata_by_metric["lag_seconds"] = MetricMetadata("histogram")
     for _ in range(2):
         for le in ("0.1", "+Inf"):
@@ -120,7 +120,7 @@ async def test_a_histogram_without_observations_is_unknown(server):
 
 
 async def test_summaries_keep_their_quantiles(server):
-    """The quantiles of a summary come as they are, its count as a rate, its sum not at all."""
+    """The quantiles of a summary are unchanged, its count is a rate, its sum is ignored."""
     server.metadata_by_metric["gc_seconds"] = MetricMetadata("summary")
     for scrape in range(2):
         server.add_sample("gc_seconds", 0.25, quantile="0.5")
@@ -149,8 +149,8 @@ async def test_summaries_keep_their_quantiles(server):
         ("go_memstats_last_gc_time_seconds", {}),
     ],
 )
-async def test_what_is_no_measurement_is_left_out(server, name, labels):
-    """Alerts, info series, clocks and what we write ourselves are not watched."""
+async def test_non_measurements_are_ignored(server, name, labels):
+    """Alerts, info series, clocks and Trimtab's own series are not watched."""
     await run_scrapes(server, hits_total=1.0)
     server.add_sample(name, 1.0, **labels)
     source = server.make_source()
@@ -158,8 +158,8 @@ async def test_what_is_no_measurement_is_left_out(server, name, labels):
     assert len((await source.read()).keys) == 3
 
 
-async def test_a_metric_named_y_of_somebody_else_is_watched(server):
-    """Our own names are left out only where they carry the label `for`."""
+async def test_a_foreign_metric_named_y_is_watched(server):
+    """Trimtab's own names are ignored only with the label `for`."""
     await run_scrapes(server)
     server.metadata_by_metric["y"] = MetricMetadata("gauge")
     server.add_sample("y", 1.0)
@@ -168,8 +168,8 @@ async def test_a_metric_named_y_of_somebody_else_is_watched(server):
     assert f"y{LABELS}" in values_by_series(await source.read())
 
 
-async def test_untyped_metrics_wait_until_it_is_known_what_they_are(server):
-    """A metric without a type is a rate when it was seen to only grow, a gauge when it fell or stood."""
+async def test_untyped_metrics_wait_until_decided(server):
+    """A metric without a type is a rate if it only grew, else a gauge."""
     for i in range(41):
         server.scrape(segments=40.0 * i * i, level=float(i % 3), still=5.0)
         server.clock.tick(15)
@@ -191,8 +191,8 @@ async def test_the_interval_of_the_configuration_where_there_are_no_targets(serv
     assert source.interval_s == 20.0
 
 
-async def test_without_targets_the_samples_tell_how_far_apart_they_are(server):
-    """A server that scrapes nothing itself shows by its samples what its interval is."""
+async def test_without_targets_the_sample_spacing_is_used(server):
+    """A server without targets gets its interval from its samples."""
     server.scrape_s = 30
     await run_scrapes(server, times=4, hits_total=60.0)
     server.scrape_s = 0
@@ -203,7 +203,7 @@ async def test_without_targets_the_samples_tell_how_far_apart_they_are(server):
 
 
 async def test_nothing_found_is_an_error(server):
-    """A server without series that match says so, and that opening can be tried again."""
+    """A server without matching series is an error, and opening can be retried."""
     source = server.make_source()
     with pytest.raises(SourceError, match="has no series that match"):
         await source.open()
@@ -212,8 +212,8 @@ async def test_nothing_found_is_an_error(server):
     assert len((await source.read()).keys) == 2
 
 
-async def test_queries_of_the_user(server):
-    """A query's series carry its name as `for`; what lies outside data_range is unknown."""
+async def test_user_queries(server):
+    """A query's series have the label `for`; values outside data_range are NaN."""
     server.query_results["q1"] = {
         "resultType": "vector",
         "result": [
@@ -242,7 +242,7 @@ async def test_queries_of_the_user(server):
 
 
 async def test_a_query_that_gives_nothing_is_unknown(server):
-    """A filter may hide everything: the query's series stay, as unknown; one of several that goes is gone."""
+    """An empty result makes the query's series unknown; a missing one of several is gone."""
     at = [server.now_s, "1"]
     both = [{"metric": {"p": "a"}, "value": at}, {"metric": {"p": "b"}, "value": at}]
     server.query_results["q"] = {"resultType": "vector", "result": both}
@@ -257,7 +257,7 @@ async def test_a_query_that_gives_nothing_is_unknown(server):
 
 
 async def test_queries_are_capped(server):
-    """Of too many series of a query the same ones are watched, in whatever order they come; the rest told."""
+    """With too many series a query watches the same ones in any order; the rest is listed."""
 
     def result(paths):
         return {
@@ -280,7 +280,7 @@ async def test_queries_are_capped(server):
     assert source.skipped_series() == []
 
 
-def test_a_selector_that_is_none_is_refused(server):
-    """A PromQL expression is no selector; the error says where it belongs."""
+def test_an_invalid_selector_is_refused(server):
+    """The error for a PromQL expression as selector says where it belongs."""
     with pytest.raises(SettingsError, match=r"sources\.prometheus\.queries"):
         server.make_source(selector="rate(x[5m])")

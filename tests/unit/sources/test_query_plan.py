@@ -1,4 +1,4 @@
-"""Selectors, kinds of metrics, the plan under the cap, quantiles, and what takes whose place."""
+"""Selectors, metric kinds, the query plan, quantiles, and series replacement."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ from trimtab.engine.types import SeriesKey
     ],
 )
 def test_selectors(text, matchers):
-    """Every way to write matchers is read and written out in one way."""
+    """Every notation of matchers is read and written in one form."""
     assert parse_selector(text) == matchers
 
 
@@ -51,14 +51,15 @@ def test_selectors(text, matchers):
         "{a=b}",
     ],
 )
-def test_what_is_no_selector(text):
-    """Anything else is refused; nothing of it reaches a query."""
+def test_invalid_selectors(text):
+    """Anything else is refused before it reaches a query."""
     with pytest.raises(SettingsError, match=r"sources\.prometheus\.selector"):
         parse_selector(text)
 
 
 TYPES = {
-    "h": MetricMetadata("histogram"), "s": MetricMetadata("summary"), "g_total": MetricMetadata("gauge"), "c": MetricMetadata("counter"),
+    "h": MetricMetadata("histogram"), "s": MetricMetadata("summary"), "g_total": MetricMetadata("gauge"),
+    "c": MetricMetadata("counter"),
     "x_count": MetricMetadata("gauge"), "u": MetricMetadata("unknown"), "target": MetricMetadata("info"),
 }  # fmt: skip
 
@@ -67,22 +68,24 @@ TYPES = {
     ("name", "kind"),
     [
         ("h_bucket", MetricKind.BUCKET), ("h_sum", MetricKind.IGNORED), ("h_count", MetricKind.COUNTER),
-        ("h_created", MetricKind.IGNORED), ("s", MetricKind.GAUGE), ("s_sum", MetricKind.IGNORED), ("s_count", MetricKind.COUNTER),
-        ("g_total", MetricKind.GAUGE),  # its type beats its name
+        ("h_created", MetricKind.IGNORED), ("s", MetricKind.GAUGE), ("s_sum", MetricKind.IGNORED),
+        ("s_count", MetricKind.COUNTER),
+        ("g_total", MetricKind.GAUGE),  # the type wins over the name
         ("c", MetricKind.COUNTER), ("c_total", MetricKind.COUNTER), ("c_created", MetricKind.IGNORED),
         ("x_count", MetricKind.GAUGE), ("u", MetricKind.GAUGE), ("target_info", MetricKind.IGNORED),
-        ("q_bucket", MetricKind.BUCKET), ("q_sum", MetricKind.IGNORED), ("q_count", MetricKind.COUNTER),  # by their siblings
+        # recognised by their siblings
+        ("q_bucket", MetricKind.BUCKET), ("q_sum", MetricKind.IGNORED), ("q_count", MetricKind.COUNTER),
         ("lone_bucket", MetricKind.COUNTER), ("lone_sum", MetricKind.COUNTER),
         ("job:requests:rate5m", MetricKind.GAUGE),
     ],
 )  # fmt: skip
 def test_kinds(name, kind):
-    """A metric is told by its type, its family's type, its siblings, then its name."""
+    """A metric's kind follows its type, its family's type, its siblings, then its name."""
     assert metric_kind(name, TYPES, {"q_bucket", "q_sum", "q_count"}) is kind
 
 
 def test_plan_keeps_what_is_watched_already():
-    """Under the cap metrics that are watched stay, though others come before them in the alphabet."""
+    """Watched metrics stay under the cap although others precede them by name."""
     counts = {"a": 3, "b": 3}
     assert set(make_plan(counts, dict.fromkeys(counts, 15.0), {}, 5).kinds) == {"a"}
     plan = make_plan(counts, dict.fromkeys(counts, 15.0), {}, 5, watched=["b"])
@@ -90,7 +93,7 @@ def test_plan_keeps_what_is_watched_already():
 
 
 def test_batches_hold_everything_once():
-    """Batches are small, part slow metrics from quick ones and our own names from others."""
+    """Batches are small and separate scrape intervals and Trimtab's own series."""
     counts = {f"m{i:03}": 10 for i in range(100)} | {"slow": 10, "yhat": 1}
     scrape_s = {name: 60.0 if name == "slow" else 15.0 for name in counts}
     batches = make_plan(counts, scrape_s, {}, 10_000).batches(max_series=200, max_names=15)
@@ -101,7 +104,7 @@ def test_batches_hold_everything_once():
 
 
 def plain_quantile(q, bounds, counts):
-    """histogram_quantile of PromQL, one histogram, with loops."""
+    """histogram_quantile of PromQL for one histogram, with loops."""
     for i in range(1, len(counts)):
         counts[i] = max(counts[i], counts[i - 1])
     total = counts[-1]
@@ -122,7 +125,7 @@ def plain_quantile(q, bounds, counts):
     st.data(),
 )
 def test_quantiles_equal_their_plain_twin(q, bounds, data):
-    """Quantiles of many histograms at once are those of PromQL, one after the other."""
+    """Quantiles of many histograms at once equal those of PromQL, one by one."""
     n = len(bounds) + 1
     counts = data.draw(st.lists(st.lists(st.integers(0, 50), min_size=n, max_size=n), min_size=1, max_size=4))
     upper = [*bounds, float("inf")]
@@ -131,7 +134,7 @@ def test_quantiles_equal_their_plain_twin(q, bounds, data):
 
 
 def test_quantile_with_an_unknown_bucket_is_unknown():
-    """After a reset, when a bucket's growth is not known, the quantile is not either."""
+    """With an unknown bucket the quantile is NaN."""
     upper = np.array([1.0, np.inf])
     assert np.isnan(quantile_of_buckets(0.5, upper, np.array([[np.nan, 3.0], [0.0, 0.0]]))).all()
 
@@ -141,12 +144,12 @@ def test_quantile_with_an_unknown_bucket_is_unknown():
     [("15s", 15.0), ("1m30s", 90.0), ("500ms", 0.5), ("1h", 3600.0), ("", 0.0), ("x", 0.0)],
 )
 def test_durations(text, seconds):
-    """Durations as Prometheus writes them."""
+    """Prometheus durations in seconds."""
     assert duration_s(text) == seconds
 
 
-def test_the_interval_that_most_targets_have():
-    """The most frequent scrape interval is the common one, the shorter of two that are as frequent."""
+def test_the_most_frequent_interval():
+    """The common interval is the most frequent one, the shorter one of a tie."""
     targets = [
         {"labels": {"job": "j", "instance": str(i)}, "scrapeInterval": each, "lastScrapeDuration": 0.2}
         for i, each in enumerate(["1m", "15s", "15s", "30s"])
@@ -175,8 +178,8 @@ def test_the_interval_that_most_targets_have():
         ({"le_region": "eu-west-1"}, {"le_region": "eu-west-2"}, False),
     ],
 )
-def test_what_takes_whose_place(gone, came, replaced):
-    """Same metric and labels but for pod, instance, id and hash-like names."""
+def test_replacements(gone, came, replaced):
+    """A replacement differs only in pod, instance, id and hash-like names."""
     pair = [SeriesKey.of("prometheus", "m", labels) for labels in (gone, came)]
     assert is_replacement(*pair) is replaced
     assert not is_replacement(pair[0], SeriesKey.of("prometheus", "other", came))

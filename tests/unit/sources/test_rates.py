@@ -1,4 +1,4 @@
-"""Counters to rates, and units from names."""
+"""Counters to rates, and units from metric names."""
 
 import math
 from itertools import pairwise
@@ -37,14 +37,14 @@ NAN = float("nan")
         (math.inf, math.inf, 15.0, NAN),
     ],
 )
-def test_rate_of_two_looks(before, after, elapsed_s, rate):
-    """A rate is growth over time, and NaN wherever growth is not known."""
+def test_rate_between_two_readings(before, after, elapsed_s, rate):
+    """A rate is increase over time, NaN where the increase is unknown."""
     got = rate_between(np.array([before]), np.array([after]), elapsed_s, max_gap_s=60.0)
     np.testing.assert_array_equal(got, [rate])
 
 
 def test_rows_before_and_after_a_gap_are_unknown():
-    """Neither the row before a gap (it may be carried on) nor the first after it has a rate."""
+    """Neither the row before a gap (it may be repeated) nor the first after it has a rate."""
     counts = np.array([[0.0], [15.0], [30.0], [NAN], [60.0], [90.0]])
     np.testing.assert_array_equal(rates_of_rows(counts, 15.0).ravel(), [NAN, 1.0, NAN, NAN, NAN, 2.0])
 
@@ -67,7 +67,7 @@ runs = st.lists(
 
 @given(runs, st.sampled_from([10.0, 25.0, 100.0]), st.sampled_from([20.0, 45.0]))
 def test_runs_equal_their_plain_twin(steps, span_s, max_gap_s):
-    """All series at once give what one series after the other gives."""
+    """All series at once give the same rates as one series after the other."""
     series = []
     for run in steps:
         t, samples = 0, []
@@ -84,7 +84,7 @@ def test_runs_equal_their_plain_twin(steps, span_s, max_gap_s):
 
 @given(st.lists(st.tuples(st.integers(5, 25), st.floats(0, 1e6)), min_size=2, max_size=30))
 def test_a_reset_gives_no_rate_that_the_counter_did_not_have(steps):
-    """Over any resets a rate stays within the rates between neighbours that only grew."""
+    """Over resets a rate stays within the rates between increasing neighbours."""
     t = np.cumsum([step for step, _ in steps]).astype(np.int64) * NS
     v = np.array([value for _, value in steps])
     true = [(b - a) / ((q - p) / NS) for a, b, p, q in zip(v, v[1:], t, t[1:], strict=False) if b >= a]
@@ -93,13 +93,13 @@ def test_a_reset_gives_no_rate_that_the_counter_did_not_have(steps):
     assert not true or min(true) * (1 - 1e-9) <= got <= max(true) * (1 + 1e-9)
 
 
-def test_runs_of_nothing():
+def test_no_runs():
     """No series give no rates."""
     assert len(rates_of_runs(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64), 1, 1)) == 0
 
 
 def test_grid_keeps_the_newest_value_and_the_rate_of_each_cell():
-    """A cell holds its newest sample and the growth whose later sample lies in it; cells without are NaN."""
+    """A cell has its newest sample and the increase that ends in it; empty cells are NaN."""
     times = np.array([1, 6, 12, 31, 2]) * NS
     level, rate = resample_to_grid(
         np.array([0.0, 10.0, 16.0, 54.0, 5.0]), times, np.array([0, 0, 0, 0, 1]),
@@ -109,8 +109,8 @@ def test_grid_keeps_the_newest_value_and_the_rate_of_each_cell():
     np.testing.assert_array_equal(rate, [[2, NAN], [1, NAN], [NAN, NAN], [2, NAN]])
 
 
-def test_grid_leaves_out_what_lies_outside():
-    """Samples before and behind the grid give no value, but the first rate is from the sample before it."""
+def test_grid_ignores_samples_outside():
+    """Samples outside the grid give no value, but the first rate uses the sample before it."""
     times = np.array([-5, 5, 15]) * NS
     level, rate = resample_to_grid(
         np.array([0.0, 20.0, 99.0]), times, np.zeros(3, int), (1, 1), 0, 10.0, 60.0
@@ -132,7 +132,7 @@ def test_grid_leaves_out_what_lies_outside():
     ],
 )
 def test_counters_are_known_by_type_then_by_name(name, metric_type, counter):
-    """A type that is known decides, else the ending of the name."""
+    """A known type decides, else the suffix of the name."""
     assert is_counter(name, metric_type) is counter
 
 
@@ -154,5 +154,5 @@ def test_counters_are_known_by_type_then_by_name(name, metric_type, counter):
     ],
 )
 def test_units(name, rate, metadata_unit, unit):
-    """The unit is that of the metadata, else of the name's ending; a rate is per second."""
+    """The unit is that of the metadata, else of the suffix; a rate is per second."""
     assert unit_of(name, rate=rate, metadata_unit=metadata_unit) == unit

@@ -1,4 +1,4 @@
-"""The tool over services that declare knobs and actions: with the kit's, and with every wrong answer."""
+"""HTTP service tool, against the service kit and against wrong answers."""
 
 import asyncio
 import gzip
@@ -23,25 +23,25 @@ from trimtab.engine.types import KnobType, Lasts, Risk, ToolState
 NAME = "shop"
 
 
-def tool(url: str, **settings) -> HttpService:
-    """The tool over the service at that URL."""
+def make_tool(url: str, **settings) -> HttpService:
+    """A tool for the service at a URL."""
     login = {"bearer_token": SecretStr(TOKEN)} if "bearer_token_file" not in settings else {}
     return HttpService(NAME, HttpServiceTool(kind="http_service", url=url, **{**login, **settings}))
 
 
 @pytest.fixture
 async def shop():
-    """A service with the kit over a real uvicorn, and the tool over it."""
+    """A service with the kit under a real uvicorn, and its tool."""
     leaky = LeakyService(LruCache(100), 0, 0.0, None)
     async with serve_app(make_app(leaky)) as url:
-        made = tool(f"{url}/trimtab")
+        made = make_tool(f"{url}/trimtab")
         made.leaky, made.base = leaky, url
         yield made
         await made.close()
 
 
 async def test_it_is_a_tool_and_is_up(shop):
-    """It has all that a tool has, and says what the service declares."""
+    """The tool implements the port and reports what the service declares."""
     wanted: Tool = shop
     assert {name for name in dir(Tool) if not name.startswith("_")} <= set(dir(wanted))
     status = await shop.status()
@@ -51,7 +51,7 @@ async def test_it_is_a_tool_and_is_up(shop):
 
 
 async def test_knobs_and_actions(shop):
-    """Knobs come with their bounds, actions with their risk."""
+    """Knobs have their bounds, actions their risk."""
     knobs = {knob.name: knob for knob in await shop.knobs(NAME)}
     size = knobs["items_size"]
     assert (size.type, size.unit, size.low, size.high) == (KnobType.INT, "entries", 1, 100_000)
@@ -61,7 +61,7 @@ async def test_knobs_and_actions(shop):
 
 
 async def test_a_change_and_its_undoing(shop):
-    """A change is read back, says how long it lasts, and is undone by a reset to the default."""
+    """A change is read back with its lifetime, and a reset restores the default."""
     assert not (await shop.read(NAME, "items_size")).set_here
     done = await shop.apply(NAME, "items_size", 100, 200)
     assert (done.before, done.after, done.lasts) == (100, 200, Lasts.UNTIL_RESTART)
@@ -86,14 +86,14 @@ async def test_a_change_and_its_undoing(shop):
     ],
 )
 async def test_what_is_not_changed(shop, knob, before, after, error, told):
-    """Another value than was thought, out of bounds, of another type: nothing is sent to change it."""
+    """Another current value, a value out of bounds or of another type is refused before it is sent."""
     with pytest.raises(error, match=told):
         await shop.apply(NAME, knob, before, after)
     assert (shop.leaky.cache.maxsize, shop.leaky.cache.ttl) == (100, 3600.0)
 
 
 async def test_another_target_is_refused(shop):
-    """What is not a target is neither changed nor told anything."""
+    """An unknown target is neither changed nor contacted."""
     with pytest.raises(RefusedError, match=r"not one of tools\.shop\.targets"):
         await shop.apply("other", "items_size", 100, 200)
     with pytest.raises(RefusedError, match=r"not one of tools\.shop\.targets"):
@@ -102,8 +102,8 @@ async def test_another_target_is_refused(shop):
         await shop.read("other", "items_size")
 
 
-async def test_somebody_comes_between(shop, monkeypatch):
-    """A value that changes between our look and our change is a conflict, and stays."""
+async def test_a_concurrent_change_is_a_conflict(shop, monkeypatch):
+    """A value that changes between read and write is a conflict and stays."""
     put = shop._put_knob
 
     async def late(*args):
@@ -117,7 +117,7 @@ async def test_somebody_comes_between(shop, monkeypatch):
 
 
 async def test_many_changes_at_once(shop):
-    """Of twenty changes from the same value one is made, the others are conflicts."""
+    """Of twenty concurrent changes of the same value one succeeds, the others are conflicts."""
     changes = (shop.apply(NAME, "items_size", 100, 200 + n) for n in range(20))
     results = await asyncio.gather(*changes, return_exceptions=True)
     won = [result.after for result in results if not isinstance(result, Exception)]
@@ -128,7 +128,7 @@ async def test_many_changes_at_once(shop):
 
 
 async def test_an_action_is_done_once_a_key(shop):
-    """A key that comes again does nothing new."""
+    """A repeated idempotency key does nothing new."""
     said = [await shop.run(NAME, "warm_items", key) for key in ("a", "a")]
     assert said == ["100 items are in the cache"] * 2
     assert shop.leaky.database_reads == 100
@@ -138,8 +138,8 @@ async def test_an_action_is_done_once_a_key(shop):
         await shop.run(NAME, "explode", "c")
 
 
-async def test_figures(shop):
-    """Prometheus text comes as figures by name and labels, without buckets and what is not known."""
+async def test_metrics(shop):
+    """Prometheus text gives metrics by name and labels, without buckets and non-finite values."""
     await shop.run(NAME, "warm_items", "a")
     seen = await shop.metrics(NAME)
     assert seen["database_reads_total"] == 100
@@ -149,7 +149,7 @@ async def test_figures(shop):
 
 
 async def test_commands_for_people(shop):
-    """A person is shown a curl line, with no token in it."""
+    """The command is a curl line without a token."""
     await shop.actions(NAME)
     change, action = (shop.command(NAME, "items_size", 5), shop.command(NAME, "clear_items", None))
     assert f"""-d '{{"value":5}}' {shop.base}/trimtab/knobs/items_size""" in change
@@ -158,10 +158,10 @@ async def test_commands_for_people(shop):
 
 
 async def test_a_token_file_is_read_again(shop, tmp_path):
-    """A wrong token is denied, by name of the setting; a rotated file counts at once."""
+    """A wrong token is denied with the setting's name; a rotated file is used at once."""
     file = tmp_path / "token"
     file.write_text("wrong")
-    other = tool(f"{shop.base}/trimtab", bearer_token_file=file)
+    other = make_tool(f"{shop.base}/trimtab", bearer_token_file=file)
     status = await other.status()
     assert status.state is ToolState.DENIED
     assert "tools.shop.bearer_token_file" in status.detail
@@ -213,11 +213,11 @@ READS = [
 
 
 @pytest.mark.parametrize(("answer", "drip_s", "told"), READS)
-async def test_an_answer_that_is_not_whole_is_an_error(monkeypatch, answer, drip_s, told):
-    """Whatever is not a whole answer to a question is a ToolError that names the tool, never a value."""
+async def test_an_incomplete_answer_is_an_error(monkeypatch, answer, drip_s, told):
+    """Every incomplete answer to a read is a ToolError that names the tool."""
     monkeypatch.setattr(http_client, "MAX_BODY_BYTES", 1_000)
     async with start_raw_server(answer, drip_s) as server:
-        made = tool(server.url, timeout=0.2)
+        made = make_tool(server.url, timeout=0.2)
         with pytest.raises(ToolError, match=told) as caught:
             await made.read(NAME, "size")
         assert not isinstance(caught.value, ToolUncertainError)
@@ -247,10 +247,10 @@ CHANGES = [
 
 @pytest.mark.parametrize(("answer", "drip_s", "error", "told"), CHANGES)
 async def test_a_change_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
-    """A change whose answer got lost is uncertain; one that was refused is known not to have been made."""
+    """A change whose answer is lost is uncertain; a refused one is certain."""
     monkeypatch.setattr(http_service_tool, "CHANGE_TIMEOUT_S", 0.2)
     async with start_raw_server(http_response(200, KNOB, **TAG)) as server:
-        made = tool(server.url)
+        made = make_tool(server.url)
 
         async def change(*args):
             server.answer, server.drip_s = answer, drip_s
@@ -266,9 +266,9 @@ async def test_a_change_without_an_answer_is_uncertain(monkeypatch, answer, drip
 
 
 async def test_a_change_that_does_not_stay():
-    """A service that says yes and shows another value afterwards is uncertain."""
+    """A change that reads another value afterwards is uncertain."""
     async with start_raw_server(http_response(200, KNOB, **TAG)) as server:
-        made = tool(server.url)
+        made = make_tool(server.url)
 
         async def change(*args):
             server.answer = http_response(200, json.dumps({**GOOD, "value": 6}).encode(), **TAG)
@@ -284,9 +284,9 @@ async def test_a_change_that_does_not_stay():
 
 @pytest.mark.parametrize("tag", ["", 'W/"a"'])
 async def test_without_a_strong_tag_nothing_is_changed(tag):
-    """A service that gives no strong ETag is read, but not changed."""
+    """A service without a strong ETag is read but not changed."""
     async with start_raw_server(http_response(200, KNOB, etag=tag)) as server:
-        made = tool(server.url)
+        made = make_tool(server.url)
         assert (await made.read(NAME, "size")).value == 5
         with pytest.raises(RefusedError, match="no strong ETag"):
             await made.apply(NAME, "size", 5, 6)
@@ -307,10 +307,10 @@ ACTIONS = [
 
 @pytest.mark.parametrize(("answer", "drip_s", "error", "told"), ACTIONS)
 async def test_an_action_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
-    """An action whose answer got lost is uncertain, and is not sent again."""
+    """An action whose answer is lost is uncertain and not sent again."""
     monkeypatch.setattr(http_service_tool, "ACTION_TIMEOUT_S", 0.2)
     async with start_raw_server(answer, drip_s) as server:
-        made = tool(server.url)
+        made = make_tool(server.url)
         with pytest.raises(error, match=told) as caught:
             await made.run(NAME, "clear", "key-1")
         assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
@@ -320,8 +320,8 @@ async def test_an_action_without_an_answer_is_uncertain(monkeypatch, answer, dri
 
 
 async def test_what_was_never_sent_is_certain():
-    """Where nobody listens nothing was changed, and that is known."""
-    made = tool(f"http://127.0.0.1:{free_port()}")
+    """A refused connection is a certain error: nothing was changed."""
+    made = make_tool(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(ToolError, match="connect") as caught:
         await made.run(NAME, "clear", "key-1")
     assert not isinstance(caught.value, ToolUncertainError)
@@ -331,9 +331,9 @@ async def test_what_was_never_sent_is_certain():
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "0.0.0.0"])
 async def test_metadata_addresses_are_refused(monkeypatch, address):
-    """A name that leads to a link-local or metadata address is never connected to."""
+    """A name that resolves to a link-local or metadata address is never connected to."""
     patch_dns(monkeypatch, address)
-    made = tool("http://shop.example/trimtab")
+    made = make_tool("http://shop.example/trimtab")
     status = await made.status()
     assert status.state is ToolState.UNREACHABLE
     assert "refused" in status.detail
@@ -351,22 +351,22 @@ async def test_metadata_addresses_are_refused(monkeypatch, address):
         (b"".join(b"m_%d 1\n" % n for n in range(5_001)), "text/plain", "more than 5000"),
     ],
 )
-async def test_figures_that_cannot_be_read(body, kind, told):
-    """Figures that are not whole are an error, not fewer figures."""
+async def test_invalid_metrics_are_an_error(body, kind, told):
+    """Invalid metrics are an error, not fewer metrics."""
     async with start_raw_server(http_response(200, body, content_type=kind)) as server:
-        made = tool(server.url)
+        made = make_tool(server.url)
         with pytest.raises(ToolError, match=told):
             await made.metrics(NAME)
         await made.close()
 
 
-async def test_figures_as_json():
+async def test_metrics_as_json():
     """A flat JSON object gives its numbers."""
     text = b'{"rss_bytes": 5, "ok": true, "name": "x", "ratio": 0.5}'
     async with start_raw_server(
         http_response(200, text, content_type="application/json; charset=utf-8")
     ) as server:
-        made = tool(server.url)
+        made = make_tool(server.url)
         assert await made.metrics(NAME) == {"rss_bytes": 5.0, "ratio": 0.5}
         await made.close()
 
@@ -381,7 +381,7 @@ async def test_figures_as_json():
         ({"url": "http://host", "trial": True}, "this machine only"),
     ],
 )
-def test_settings_that_do_not_fit(settings, told):
-    """A URL of another kind, with a password in it, or on another machine as a trial is refused."""
+def test_invalid_settings(settings, told):
+    """A URL of another scheme, with a password, or of another machine as a trial is refused."""
     with pytest.raises(ValidationError, match=told):
         HttpServiceTool(kind="http_service", **settings)

@@ -1,4 +1,4 @@
-"""How much memory a change may take."""
+"""Memory budget: limits of hosts and control groups."""
 
 import os
 
@@ -17,38 +17,38 @@ from trimtab.engine.tools.memory_budget import (
 GB = 2**30
 
 
-def group(folder, **files):
-    """A control group with these files; dots are written as underscores twice."""
+def make_cgroup(folder, **files):
+    """A control group with these files; a double underscore in a name is a dot."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name.replace("__", ".")).write_text(text)
 
 
 def test_the_tightest_control_group_counts(tmp_path):
-    """Every group around a process has its limit and its other members; `max` is none."""
-    group(tmp_path / "a", memory__max=f"{4 * GB}\n", memory__stat=f"anon {3 * GB}\nshmem 0\nfile 9\n")
-    group(tmp_path / "a/b", memory__max="max\n", memory__stat="anon 1\n")
-    group(tmp_path / "a/b/c", memory__max=f"{2 * GB}\n", memory__stat=f"anon {GB}\nshmem 100\n")
+    """Every enclosing group has its limit and its other members; `max` is no limit."""
+    make_cgroup(tmp_path / "a", memory__max=f"{4 * GB}\n", memory__stat=f"anon {3 * GB}\nshmem 0\nfile 9\n")
+    make_cgroup(tmp_path / "a/b", memory__max="max\n", memory__stat="anon 1\n")
+    make_cgroup(tmp_path / "a/b/c", memory__max=f"{2 * GB}\n", memory__stat=f"anon {GB}\nshmem 100\n")
     rooms = cgroup_budgets("0::/a/b/c\n", GB, tmp_path)
     assert [(room.limit_bytes, room.others_bytes) for room in rooms] == [(2 * GB, 100), (4 * GB, 2 * GB)]
 
 
 def test_version_1_of_control_groups(tmp_path):
-    """The memory controller of version 1 is understood, and its number for no limit."""
-    group(tmp_path / "memory/a", memory__limit_in_bytes=str(GB), memory__stat="total_rss 500\n")
-    group(tmp_path / "memory", memory__limit_in_bytes="9223372036854771712")
+    """The memory controller of version 1 is read, including its value for no limit."""
+    make_cgroup(tmp_path / "memory/a", memory__limit_in_bytes=str(GB), memory__stat="total_rss 500\n")
+    make_cgroup(tmp_path / "memory", memory__limit_in_bytes="9223372036854771712")
     rooms = cgroup_budgets("5:cpu,cpuacct:/x\n4:memory:/a\n", 100, tmp_path)
     assert [(room.limit_bytes, room.others_bytes) for room in rooms] == [(GB, 400)]
 
 
 @pytest.mark.parametrize("groups", ["", "0::/gone\n", "3:cpu:/x\n"])
 def test_no_control_group(tmp_path, groups):
-    """Where no group limits memory there is no room to speak of."""
+    """Without a limiting group there is no budget."""
     assert cgroup_budgets(groups, 0, tmp_path) == []
 
 
 def test_a_process_of_this_machine():
-    """A process that is here is limited by this host, by its memory_limit where that is tighter."""
+    """A local process is limited by this host, or by a tighter memory_limit."""
     own = psutil.Process()
     room = find_memory_budget(own.pid, own.create_time(), own.memory_info().rss, None)
     assert room.limit_bytes is not None
@@ -63,14 +63,14 @@ def test_a_process_of_this_machine():
     [(None, 0.0), (os.getpid(), 1000.0), (2**30, 0.0)],
     ids=["none", "of another", "nobody's"],
 )
-def test_a_process_that_is_not_here(pid, started):
-    """A number that is another process, or none here, says nothing about its memory: unknown, unless set."""
+def test_a_process_of_another_machine(pid, started):
+    """The memory of a non-local process is unknown unless memory_limit is set."""
     assert find_memory_budget(pid, started, 0, None) == MemoryBudget(None)
     assert find_memory_budget(pid, started, 0, GB) == MemoryBudget(GB, 0, "its memory_limit")
 
 
 def test_an_unknown_limit_never_fits():
-    """What nobody knows is not taken for enough."""
+    """A projection never fits an unknown limit."""
     seen = MemoryProjection((("maxmemory", 1),), MemoryBudget(None))
     assert not seen.fits
     assert str(seen) == "maxmemory 1 B = 1 B; the memory limit of its machine is unknown"
@@ -79,8 +79,8 @@ def test_an_unknown_limit_never_fits():
     assert not MemoryProjection((("a", MAX_FILL_RATIO * GB + 1),), MemoryBudget(GB)).fits
 
 
-def test_a_family_counts_what_is_shared_once():
-    """A process with its siblings and parent uses at least what it has alone, at most the sum."""
+def test_shared_memory_counts_once():
+    """A process family uses at least the memory of one process and at most the sum."""
     own, parent = psutil.Process(), psutil.Process().parent()
     family = [parent, *parent.children()]
     used = process_family_bytes(own.pid)

@@ -1,4 +1,4 @@
-"""The tool over PM2 where PM2 is away, slow, or says what cannot be read."""
+"""PM2 tool when PM2 is missing, slow, or prints unexpected output."""
 
 import errno
 import json
@@ -21,7 +21,7 @@ from trimtab.engine.types import ToolState
 
 
 def row(pid=10, status="online", memory=50e6, cpu=12.5, name="web", **env):
-    """One line of `pm2 jlist`."""
+    """One entry of `pm2 jlist`."""
     about = {"status": status, "exec_mode": "cluster_mode", "restart_time": 2, "pm_uptime": 1_000_000, **env}
     secret = {"env": {"DB_PASSWORD": "hunter2"}}
     return {"pid": pid, "name": name, "pm2_env": about | secret, "monit": {"memory": memory, "cpu": cpu}}
@@ -29,15 +29,15 @@ def row(pid=10, status="online", memory=50e6, cpu=12.5, name="web", **env):
 
 @pytest.fixture
 def home():
-    """A PM2_HOME with a socket that accepts connections, as a daemon's."""
+    """A PM2_HOME with a socket that accepts connections, like a daemon's."""
     with tempfile.TemporaryDirectory(prefix="pm2-") as folder, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/rpc.sock")
         listener.listen()
         yield Path(folder)
 
 
-def tool(home, code, **settings):
-    """The tool over a program that stands for pm2: a piece of Python."""
+def make_tool(home, code, **settings):
+    """A tool whose pm2 command is a piece of Python."""
     given = {"targets": ("web",), **settings}
     return Pm2(
         "pm2",
@@ -46,15 +46,15 @@ def tool(home, code, **settings):
     )
 
 
-def prints(text):
-    """A program that prints this."""
+def printing(text):
+    """Python code that prints a text."""
     return f"print({text!r})"
 
 
 async def test_without_a_daemon_none_is_started(tmp_path):
-    """Where no PM2 runs it is not asked, because asking would start one."""
+    """Without a daemon the command is not run, because it would start one."""
     marker = tmp_path / "asked"
-    made = tool(tmp_path, f"open({str(marker)!r}, 'w')")
+    made = make_tool(tmp_path, f"open({str(marker)!r}, 'w')")
     status = await made.status()
     assert status.state is ToolState.UNREACHABLE
     assert f"no PM2 runs at {tmp_path}" in status.detail
@@ -63,42 +63,42 @@ async def test_without_a_daemon_none_is_started(tmp_path):
 
 
 async def test_a_daemon_of_another_user(home, monkeypatch):
-    """A socket that this user may not use is denied, and told what to do."""
+    """An inaccessible socket is reported as denied with a remedy."""
 
     def refuse(path, _):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(pm2_tool, "check_daemon", refuse)  # root may use any socket
-    status = await tool(home, prints("[]")).status()
+    status = await make_tool(home, printing("[]")).status()
     assert (status.state, "as the user that PM2 runs as" in status.detail) == (ToolState.DENIED, True)
     with pytest.raises(ToolError, match="Permission denied; run Trimtab as the user of PM2"):
-        await tool(home, prints("[]")).metrics("web")
+        await make_tool(home, printing("[]")).metrics("web")
 
 
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        (prints(""), "gives no list"),
-        (prints("[PM2] Done"), "gives no list"),
-        (prints("[{]"), "gives no list"),
-        (prints(json.dumps([row()])[:-20]), "gives no list"),  # cut off
-        (prints('[{"name": "web"}]'), r"0\.pm2_env"),
-        (prints(json.dumps([row(pm_uptime="soon")])), r"0\.pm2_env\.pm_uptime"),
+        (printing(""), "gives no list"),
+        (printing("[PM2] Done"), "gives no list"),
+        (printing("[{]"), "gives no list"),
+        (printing(json.dumps([row()])[:-20]), "gives no list"),  # cut off
+        (printing('[{"name": "web"}]'), r"0\.pm2_env"),
+        (printing(json.dumps([row(pm_uptime="soon")])), r"0\.pm2_env\.pm_uptime"),
         ("import sys; sys.exit(1)", "pm2 jlist ended with exit code 1"),
         ("import threading; threading.Event().wait(20)", r"did not end within 0\.5 s"),
     ],
 )
-async def test_a_list_that_cannot_be_read(home, code, told):
-    """What is no whole list of applications is an error without a word of their environment."""
-    made = tool(home, code, timeout=0.5 if "wait" in code else 9.0)
+async def test_invalid_lists(home, code, told):
+    """Invalid output is an error that contains nothing of the applications' environment."""
+    made = make_tool(home, code, timeout=0.5 if "wait" in code else 9.0)
     with pytest.raises(ToolError, match=told) as caught:
         await made.metrics("web")
     assert "hunter2" not in str(caught.value)
     assert (await made.status()).state is ToolState.UNREACHABLE
 
 
-async def test_a_command_that_is_not_there(home):
-    """PM2 that is not installed is told by the command that was tried."""
+async def test_a_missing_command(home):
+    """The error for a missing PM2 names the command."""
     made = Pm2("pm2", Pm2Tool(kind="pm2", command=("/no/such/pm2",), home=home))
     assert "cannot start /no/such/pm2" in (await made.status()).detail
 
@@ -121,33 +121,33 @@ if sys.argv[1] == "jlist":
         ("", ToolUncertainError, "1 of 1 instances are online, 1 of them were not replaced"),
     ],
 )
-async def test_a_reload_that_goes_wrong(home, monkeypatch, told, error, words):
-    """A reload is only done where new processes are online; a lock that PM2 holds is known to do nothing."""
+async def test_failed_reloads(home, monkeypatch, told, error, words):
+    """A reload succeeds only when new processes are online; PM2's own lock means nothing was done."""
     monkeypatch.setattr(Pm2, "_command_timeout_s", lambda *_: 0.5)
-    made = tool(home, ANSWERS.format(listed=json.dumps([row()]), told=told), timeout=9.0)
+    made = make_tool(home, ANSWERS.format(listed=json.dumps([row()]), told=told), timeout=9.0)
     with pytest.raises(ToolError, match=words) as caught:
         await made.run("web", "reload", "k")
     assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
 
 
-async def test_without_time_nothing_is_begun(home, monkeypatch):
+async def test_without_time_nothing_is_started(home, monkeypatch):
     """A command that could not end in time is not started."""
     monkeypatch.setattr(pm2_tool, "CHANGE_BUDGET_S", 1.0)
-    made = tool(home, ANSWERS.format(listed=json.dumps([row()]), told="assert False"), timeout=9.0)
+    made = make_tool(home, ANSWERS.format(listed=json.dumps([row()]), told="assert False"), timeout=9.0)
     with pytest.raises(ToolError, match="nothing was done"):
         await made.run("web", "reload", "k")
 
 
 async def test_a_change_that_does_not_stay(home):
-    """A value that reads as before after PM2 said yes is uncertain."""
+    """A value that reads as before after the change is uncertain."""
     code = ANSWERS.format(listed=json.dumps([row()]), told="")
-    made = tool(home, code, timeout=9.0, max_instances=4)
+    made = make_tool(home, code, timeout=9.0, max_instances=4)
     with pytest.raises(ToolUncertainError, match="was set to 2 and reads 1"):
         await made.apply("web", "instances", 1, 2)
 
 
-def test_figures_of_what_runs():
-    """Memory and CPU are summed over the instances that run; what has not been looked at yet is unknown."""
+def test_metrics_of_running_instances():
+    """Memory and CPU are summed over the running instances; unmeasured values are missing."""
     listed = [row(), row(pid=11, memory=70e6, cpu=50, max_memory_restart=10**8), row(pid=0, status="stopped")]
     (web,) = parse_applications(json.dumps(listed), "pm2").values()
     assert web.metrics(now=1_010 * 10**9) == {
@@ -168,10 +168,10 @@ def test_figures_of_what_runs():
         ("max_memory_restart", 2 * 10**8, {}, 4e8),
     ],
 )
-async def test_what_memory_would_come_to(home, knob, after, env, each):
-    """The memory of all instances and of others is told with the limit of this machine."""
+async def test_memory_outlook(home, knob, after, env, each):
+    """The outlook has the memory of all instances and of others, with this machine's limit."""
     me = {"pid": os.getpid(), "pm_uptime": round(psutil.Process().create_time() * 1000)}
-    made = tool(home, prints(json.dumps([row(**me, **env), row(pid=11, memory=70e6, **env)])))
+    made = make_tool(home, printing(json.dumps([row(**me, **env), row(pid=11, memory=70e6, **env)])))
     seen = await made.outlook("web", knob, after)
     assert seen.parts[0] == (f"{after if knob == 'instances' else 2} instances of web", each)
     assert 0 < seen.limit_bytes <= psutil.virtual_memory().total
@@ -180,15 +180,15 @@ async def test_what_memory_would_come_to(home, knob, after, env, each):
     assert await made.outlook("web", "watch", 1) is None
 
 
-async def test_limits_that_differ(home):
-    """Instances with different limits have no one value."""
-    made = tool(home, prints(json.dumps([row(), row(max_memory_restart=5)])))
+async def test_different_limits(home):
+    """Instances with different limits have no single value."""
+    made = make_tool(home, printing(json.dumps([row(), row(max_memory_restart=5)])))
     with pytest.raises(ToolError, match="different memory limits"):
         await made.read("web", "max_memory_restart")
 
 
 def test_commands_for_people(home):
-    """A person is shown what to type, with the home of that PM2."""
+    """The shell command contains the PM2_HOME."""
     made = Pm2("pm2", Pm2Tool(kind="pm2", home=home, targets=("my-app",)))
     assert made.command("my-app", "reload", None) == f"PM2_HOME={home} pm2 reload my-app"
     assert made.command("my-app", "instances", 3) == f"PM2_HOME={home} pm2 scale my-app 3"
@@ -199,6 +199,6 @@ def test_commands_for_people(home):
 
 @pytest.mark.parametrize("name", ["all", "0", "17", "-f", "/web/"])
 def test_names_that_mean_something_else_to_pm2(name):
-    """A target that PM2 would take for a number, a pattern, an option or for all is refused."""
+    """A target that PM2 reads as a number, pattern, option or `all` is refused."""
     with pytest.raises(ValidationError, match="which PM2 does not read as a name"):
         Pm2Tool(kind="pm2", targets=(name,))

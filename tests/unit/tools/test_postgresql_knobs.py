@@ -1,4 +1,4 @@
-"""What PostgreSQL may be set to, worked out from pg_settings alone."""
+"""PostgreSQL knobs, computed from pg_settings alone."""
 
 import pytest
 
@@ -15,8 +15,8 @@ SIZES = {
 }  # fmt: skip
 
 
-def test_the_sum():
-    """Every connection sorts, every worker vacuums, and the others stay."""
+def test_memory_projection():
+    """Every connection sorts, every worker vacuums, and other processes keep their memory."""
     seen = rules.project_memory(SIZES, MemoryBudget(8 * GB, GB, "this host"), work_mem=8 * MB)
     assert seen.projected_bytes == GB + 8 * MB * 2 * 100 + 64 * MB * 3 + GB
     assert "work_mem x 2 x 100 connections 1.6 GiB" in str(seen)
@@ -24,7 +24,7 @@ def test_the_sum():
 
 @pytest.mark.parametrize("name", ["work_mem", "maintenance_work_mem"])
 def test_the_highest_value_just_fits(name):
-    """The bound of a memory knob is the largest value whose sum is within the limit."""
+    """The bound of a memory knob is the largest value whose projection fits."""
     room = MemoryBudget(8 * GB, GB, "this host")
     high = rules.bound_knob(rules.KNOBS[name], SIZES, room).high
     assert rules.project_memory(SIZES, room, **{name: high}).fits
@@ -32,45 +32,45 @@ def test_the_highest_value_just_fits(name):
     assert rules.bound_knob(rules.KNOBS[name], SIZES, MemoryBudget(None)).high is None
 
 
-def setting(name, text, unit=None, kind="integer", source="default", boot=None):
+def make_setting(name, text, unit=None, kind="integer", source="default", boot=None):
     """A row of pg_settings."""
     return rules.PgSetting(name, text, boot or text, unit, kind, source, None, None)
 
 
 WRITTEN = [
-    (setting("work_mem", "4096", "kB"), 8 * MB, "8MB"),
-    (setting("work_mem", "4096", "kB"), 8 * MB + 1024, "8193kB"),
-    (setting("effective_cache_size", "524288", "8kB"), GB, "1024MB"),
-    (setting("effective_cache_size", "524288", "8kB"), GB + 8192, "1048584kB"),
-    (setting("max_wal_size", "1024", "MB"), 2 * GB, "2048MB"),
-    (setting("checkpoint_timeout", "300", "s"), 600, "600s"),
-    (setting("autovacuum_vacuum_cost_delay", "2", "ms", "real"), 0.005, "5ms"),
+    (make_setting("work_mem", "4096", "kB"), 8 * MB, "8MB"),
+    (make_setting("work_mem", "4096", "kB"), 8 * MB + 1024, "8193kB"),
+    (make_setting("effective_cache_size", "524288", "8kB"), GB, "1024MB"),
+    (make_setting("effective_cache_size", "524288", "8kB"), GB + 8192, "1048584kB"),
+    (make_setting("max_wal_size", "1024", "MB"), 2 * GB, "2048MB"),
+    (make_setting("checkpoint_timeout", "300", "s"), 600, "600s"),
+    (make_setting("autovacuum_vacuum_cost_delay", "2", "ms", "real"), 0.005, "5ms"),
     # a fraction with a unit would be rounded
-    (setting("autovacuum_vacuum_cost_delay", "2", "ms", "real"), 0.0025, "2.5"),
-    (setting("random_page_cost", "4", None, "real"), 1.1, "1.1"),
-    (setting("autovacuum_vacuum_cost_limit", "-1"), -1, "-1"),
-    (setting("jit", "on", None, "bool"), False, "off"),
+    (make_setting("autovacuum_vacuum_cost_delay", "2", "ms", "real"), 0.0025, "2.5"),
+    (make_setting("random_page_cost", "4", None, "real"), 1.1, "1.1"),
+    (make_setting("autovacuum_vacuum_cost_limit", "-1"), -1, "-1"),
+    (make_setting("jit", "on", None, "bool"), False, "off"),
 ]
 
 
 @pytest.mark.parametrize(("row", "value", "text"), WRITTEN)
 def test_values_as_alter_system_takes_them(row, value, text):
-    """A value in base units is written in the setting's own, and passes the check."""
+    """A value in base units is formatted in the setting's unit and passes validation."""
     assert rules.format_value(row, value) == text
     assert rules.validate_value(row, value) == value
 
 
 @pytest.mark.parametrize("source", ["command line", "environment variable", "user", "database", "session"])
 def test_what_alter_system_cannot_reach(source):
-    """Where the value comes from somewhere that goes over ALTER SYSTEM, nothing is done."""
+    """A setting whose source overrides ALTER SYSTEM is refused."""
     with pytest.raises(RefusedError, match="ALTER SYSTEM would not change it"):
-        rules.refuse_unrestorable(setting("work_mem", "4096", "kB", source=source))
+        rules.refuse_unrestorable(make_setting("work_mem", "4096", "kB", source=source))
 
 
-def test_what_somebody_chose_is_left():
-    """A value outside of what we would set is not touched; the default always may be."""
+def test_an_unrestorable_value_is_kept():
+    """A value outside our range is not changed; the default may be."""
     with pytest.raises(RefusedError, match="Trimtab could not restore"):
         rules.refuse_unrestorable(
-            setting("random_page_cost", "0.5", None, "real", "configuration file", boot="4")
+            make_setting("random_page_cost", "0.5", None, "real", "configuration file", boot="4")
         )
-    rules.refuse_unrestorable(setting("autovacuum_vacuum_cost_limit", "-1"))
+    rules.refuse_unrestorable(make_setting("autovacuum_vacuum_cost_limit", "-1"))

@@ -1,4 +1,4 @@
-"""Processes: found surely, signalled by an allowed few, restarted by a command."""
+"""Process tool: lookup, allowed signals, restart command and the command runner."""
 
 import asyncio
 import os
@@ -43,7 +43,7 @@ subprocess.Popen([sys.executable, *sys.argv[2:]], start_new_session=True)
 
 
 class WorkerProcess:
-    """A process with a pid file that writes down each signal; started again by whoever wants."""
+    """A process with a PID file that records each signal and can be restarted."""
 
     def __init__(self, folder):
         self.pid_file, self.log = folder / "worker.pid", folder / "signals"
@@ -54,7 +54,7 @@ class WorkerProcess:
         self.children = []
 
     def start(self, *more):
-        """Start one, ready for signals."""
+        """Start one process that is ready for signals."""
         self.pid_file.unlink(missing_ok=True)
         child = subprocess.Popen([sys.executable, *self.words, *more])
         self.children.append(child)
@@ -63,11 +63,11 @@ class WorkerProcess:
 
     @property
     def pid(self):
-        """Of the one that wrote the pid file last."""
+        """Pid of the process that wrote the PID file last."""
         return int(self.pid_file.read_text())
 
     def end(self):
-        """End all, by their ids."""
+        """Kill all started processes by pid."""
         for child in self.children:
             child.kill()
             child.wait(10)
@@ -77,7 +77,7 @@ class WorkerProcess:
                 last.kill()
 
     def tool(self, **about):
-        """The tool over it, by its pid file unless something else is said."""
+        """A tool for the process, by its PID file by default."""
         given = about if "name" in about else {"pid_file": self.pid_file, **about}
         return Process("local", ProcessTool(kind="process", processes={"worker": WatchedProcess(**given)}))
 
@@ -90,8 +90,8 @@ def worker(tmp_path):
     made.end()
 
 
-async def test_signals_of_the_allowed(worker):
-    """An allowed signal arrives, one that is not allowed is refused and does not."""
+async def test_allowed_signals(worker):
+    """An allowed signal arrives; another one is refused and does not arrive."""
     child = worker.start()
     tool = worker.tool(signals=("HUP", "USR1"))
     assert [action.name for action in await tool.actions("worker")] == ["hup", "usr1"]
@@ -106,7 +106,7 @@ async def test_signals_of_the_allowed(worker):
 
 
 async def test_ending_waits_until_it_has_ended(worker):
-    """TERM comes back when the process is gone; it takes capacity away and is of high risk."""
+    """TERM returns when the process is gone; it reduces capacity and has a high risk."""
     child = worker.start()
     tool = worker.tool(signals=("TERM",))
     (term,) = await tool.actions("worker")
@@ -118,7 +118,7 @@ async def test_ending_waits_until_it_has_ended(worker):
 
 
 async def test_one_that_does_not_end_is_uncertain(worker):
-    """A process that ignores TERM is never ended by force, and the outcome is uncertain."""
+    """A process that ignores TERM is never killed, and the outcome is uncertain."""
     child = worker.start("--stubborn")
     tool = worker.tool(signals=("TERM",), stop_timeout=0.3)
     with pytest.raises(ToolUncertainError, match=r"still runs 0\.3 s after"):
@@ -126,8 +126,8 @@ async def test_one_that_does_not_end_is_uncertain(worker):
     assert child.poll() is None
 
 
-async def test_figures(worker):
-    """Memory, CPU, descriptors, threads and start by the names of the process exporter."""
+async def test_metrics(worker):
+    """Memory, CPU, descriptors, threads and start time by the names of process-exporter."""
     child = worker.start()
     seen = await worker.tool().metrics("worker")
     short = {name.removeprefix("namedprocess_namegroup_"): value for name, value in seen.items()}
@@ -143,8 +143,8 @@ async def test_figures(worker):
     assert await worker.tool().metrics("worker") == {"namedprocess_namegroup_num_procs": 0.0}
 
 
-async def test_a_number_that_is_used_again(worker):
-    """A process younger than the pid file only took its number over: it is not the one, and left alone."""
+async def test_a_reused_pid(worker):
+    """A process younger than the PID file has a reused pid and is left alone."""
     child = worker.start()
     os.utime(worker.pid_file, (time.time() - 3600,) * 2)
     with pytest.raises(NotFoundError, match="its pid was reused"):
@@ -152,8 +152,8 @@ async def test_a_number_that_is_used_again(worker):
     assert child.poll() is None
 
 
-def test_a_signal_goes_to_that_very_process(worker):
-    """Between finding and signalling the number may go to another process; the start time tells."""
+def test_a_signal_never_reaches_a_reused_pid(worker):
+    """A pid reused between lookup and signal is recognised by its start time."""
     child = worker.start()
     found = find_process("worker", WatchedProcess(pid_file=worker.pid_file))
     with pytest.raises(ConflictError, match="has ended; nothing was sent"):
@@ -178,15 +178,15 @@ def test_a_signal_goes_to_that_very_process(worker):
         pytest.param(str(os.getpid()), RefusedError, "Trimtab itself", id="its own"),
     ],
 )
-async def test_pid_files_that_are_wrong(worker, text, error, told):
-    """What is no process id, the init and Trimtab itself are refused: nothing is signalled."""
+async def test_invalid_pid_files(worker, text, error, told):
+    """An invalid process id, init and Trimtab itself are refused, and nothing is signalled."""
     worker.pid_file.write_text(text)
     with pytest.raises(error, match=told):
         await worker.tool(signals=("HUP",)).run("worker", "hup", "k")
 
 
-async def test_by_name_there_must_be_one(worker):
-    """By name and command exactly one process must match: none is absent, two are not clear."""
+async def test_lookup_by_name_needs_one_match(worker):
+    """By name and command exactly one process must match."""
     first = worker.start()
     name = psutil.Process(first.pid).name()
     by_name = worker.tool(name=name, command=f"{worker.script} .*signals", signals=("USR1",))
@@ -204,7 +204,7 @@ async def test_by_name_there_must_be_one(worker):
 
 
 async def test_a_restart(worker):
-    """Restart runs the command without a shell and comes back with the new process."""
+    """Restart runs the command without a shell and returns with the new process."""
     old = worker.start()
     command = (sys.executable, str(worker.restart), str(worker.pid_file), *worker.words, "; touch x", "$HOME")
     tool = worker.tool(restart=command)
@@ -228,8 +228,8 @@ HANGING = "import threading; threading.Event().wait(60)"
         ("pass", ToolUncertainError, "no new process appeared"),  # says it did, and did not
     ],
 )
-async def test_restarts_that_go_wrong(worker, monkeypatch, code, error, told):
-    """A failed command is certain only where the old process still runs; all else is uncertain."""
+async def test_failed_restarts(worker, monkeypatch, code, error, told):
+    """A failed command is certain only while the old process still runs."""
     monkeypatch.setattr(process_module, "RESTART_BUDGET_S", 1.5)
     child = worker.start()
     tool = worker.tool(restart=(sys.executable, "-c", code.replace("{pid}", str(child.pid))))
@@ -238,16 +238,16 @@ async def test_restarts_that_go_wrong(worker, monkeypatch, code, error, told):
     assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
 
 
-async def test_a_program_that_is_not_there(worker):
-    """A command that cannot be started changed nothing."""
+async def test_a_missing_program(worker):
+    """A command that cannot be started changes nothing."""
     worker.start()
     with pytest.raises(ToolError, match="cannot start /no/such/program") as caught:
         await worker.tool(restart=("/no/such/program",)).run("worker", "restart", "k")
     assert not isinstance(caught.value, ToolUncertainError)
 
 
-async def test_it_has_no_knobs_and_says_how_by_hand(worker):
-    """Processes have actions only; a person is shown what to type."""
+async def test_no_knobs_and_shell_commands(worker):
+    """Processes have only actions; each has a shell command."""
     tool = worker.tool(signals=("HUP",), restart=("systemctl", "restart", "a b"))
     assert await tool.knobs("worker") == ()
     for call in (tool.read("worker", "nice"), tool.apply("worker", "nice", 0, 1)):
@@ -271,41 +271,41 @@ async def test_it_has_no_knobs_and_says_how_by_hand(worker):
         ({"name": "x", "stop_timeout": "1m"}, "less than or equal to 25"),
     ],
 )
-def test_settings_that_do_not_fit(about, told):
-    """A process that cannot be found, another signal or an expression that is none is refused."""
+def test_invalid_settings(about, told):
+    """An unidentifiable process, another signal or an invalid expression is refused."""
     with pytest.raises(ValidationError, match=told):
         WatchedProcess(**about)
     with pytest.raises(ValidationError, match="which is not defined in processes"):
         ProcessTool(kind="process", targets=("b",), processes={"a": {"name": "x"}})
 
 
-async def python(code, limit_s=20.0, environ=None):
-    """Run a piece of Python as a program."""
+async def run_python(code, limit_s=20.0, environ=None):
+    """Run Python code as a command."""
     return await run_command([sys.executable, "-c", code], limit_s, environ)
 
 
-async def test_a_program_sees_no_secret_of_ours(monkeypatch):
-    """Variables of ours are not handed on; those that are given are."""
+async def test_own_variables_are_not_inherited(monkeypatch):
+    """Variables with our prefix are not passed on; given ones are."""
     monkeypatch.setenv("TRIMTAB_API__ADMIN_KEY", "s3cret")
-    ran = await python(
+    ran = await run_python(
         "import os; print(sorted(n for n in os.environ if n.startswith('TRIM')))", 20, {"TRIM": "1"}
     )
     assert (ran.exit_code, ran.stdout.strip()) == (0, "['TRIM']")
 
 
-async def test_a_program_that_prints_without_end(monkeypatch):
-    """What is over the limit is not kept, and the program comes to its end."""
+async def test_output_is_limited(monkeypatch):
+    """Output above the limit is discarded, and the command ends normally."""
     monkeypatch.setattr(command_runner, "MAX_OUTPUT_BYTES", 1_000)
-    ran = await python("import sys; sys.stdout.write('x' * 5_000_000)")
+    ran = await run_python("import sys; sys.stdout.write('x' * 5_000_000)")
     assert ran.exit_code == 0
     assert 1_000 <= len(ran.stdout) < 200_000
 
 
-async def test_a_program_that_leaves_a_daemon_behind():
-    """A daemon that holds the output open does not hold us up, and lives on."""
+async def test_a_command_that_leaves_a_daemon():
+    """A daemon that keeps the output open neither blocks the caller nor is killed."""
     daemon = "import threading; print('begun', flush=True); threading.Event().wait(30)"
     started = time.monotonic()
-    ran = await python(
+    ran = await run_python(
         "import subprocess, sys\n"
         f"p = subprocess.Popen([sys.executable, '-c', {daemon!r}], start_new_session=True)\n"
         "print(p.pid, flush=True)"
@@ -316,8 +316,8 @@ async def test_a_program_that_leaves_a_daemon_behind():
     left.kill()
 
 
-async def test_a_program_that_hangs_is_ended_with_its_children():
-    """At the deadline the program and what it started in its group are ended."""
+async def test_a_hanging_command_is_killed_with_its_children():
+    """At the deadline the command's process group is killed."""
     code = (
         "import subprocess, sys\n"
         "p = subprocess.Popen([sys.executable, '-c', 'import threading; threading.Event().wait(60)'])\n"

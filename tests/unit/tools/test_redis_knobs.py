@@ -1,4 +1,4 @@
-"""What Redis may be set to, worked out from INFO alone."""
+"""Redis knobs, computed from INFO alone."""
 
 import pytest
 
@@ -36,8 +36,8 @@ SUMS = [
 
 
 @pytest.mark.parametrize(("info", "saves", "maxmemory", "projected", "words"), SUMS)
-def test_the_sum(info, saves, maxmemory, projected, words):
-    """Memory at its worst is the data, its waste, the fork's copy, buffers of replicas, and the others."""
+def test_memory_projection(info, saves, maxmemory, projected, words):
+    """The worst case is data, fragmentation, fork copy, replica buffers and other processes."""
     seen = rules.project_memory({**FULL, **info}, maxmemory, ROOM, has_snapshots=saves)
     assert seen.projected_bytes == pytest.approx(projected, rel=1e-6)
     assert words in str(seen)
@@ -46,7 +46,7 @@ def test_the_sum(info, saves, maxmemory, projected, words):
 @pytest.mark.parametrize("saves", [True, False])
 @pytest.mark.parametrize("info", [{}, {"connected_slaves": 1}, {"used_memory_rss": 2 * GB}])
 def test_the_highest_value_just_fits(info, saves):
-    """The bound of maxmemory is the largest value whose sum is within the limit."""
+    """The bound of maxmemory is the largest value whose projection fits."""
     info = {**FULL, **info}
     high = rules.bound_maxmemory(info, ROOM, has_snapshots=saves).high
     assert rules.project_memory(info, int(high), ROOM, has_snapshots=saves).fits
@@ -54,15 +54,15 @@ def test_the_highest_value_just_fits(info, saves):
 
 
 def test_without_a_limit_there_is_no_bound():
-    """Where nobody knows the memory of the machine nobody may raise it without a person."""
+    """With an unknown memory limit maxmemory has no upper bound."""
     knob = rules.bound_maxmemory(FULL, MemoryBudget(None), has_snapshots=True)
     assert knob.high is None
     assert knob.step == GB
 
 
 @pytest.mark.parametrize("name", rules.KNOB_SPECS)
-def test_values_go_there_and_back(name):
-    """What is written of a value is read as the same; None writes the default."""
+def test_values_round_trip(name):
+    """A formatted value parses to the same value; None gives the default."""
     spec = rules.KNOB_SPECS[name]
     values = [spec.default, spec.knob.low and int(spec.knob.low), *spec.knob.choices]
     for value in [value for value in values if value is not None]:
@@ -71,7 +71,7 @@ def test_values_go_there_and_back(name):
 
 
 def test_whole_floats_are_numbers():
-    """A proposal that was worked out in floats is taken where it is whole."""
+    """A whole float is accepted as an integer."""
     assert rules.validate_value("maxmemory", 13_107_200.0) == 13_107_200
     with pytest.raises(rules.RefusedError, match="whole number"):
         rules.validate_value("maxmemory", 13_107_200.5)

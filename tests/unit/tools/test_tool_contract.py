@@ -1,4 +1,4 @@
-"""Every tool of the catalogue, and the fake that stands for them, keeps the contract."""
+"""Contract of the port Tool, for every tool of the catalogue and the fake."""
 
 import inspect
 
@@ -18,32 +18,32 @@ NOBODY = {
 """Kind -> settings under which nobody answers; a kind that is not here works without a server."""
 
 
-def of_kind(kind: str, **given) -> Tool:
-    """A tool of the catalogue, named as nobody else."""
+def make_tool(kind: str, **given) -> Tool:
+    """A tool of the catalogue with a unique name."""
     settings = tool_settings_class(kind)(kind=kind, **NOBODY[kind], **given)
     return tool_catalogue.build("mine", settings)
 
 
-def members(port) -> set[str]:
+def method_names(port) -> set[str]:
     """Names of the methods of a port."""
     return {name for name in vars(port) if not name.startswith("_") and callable(getattr(port, name))}
 
 
 @pytest.mark.parametrize("made", [*NOBODY, "fake", "fake box"])
-def test_has_all_that_the_port_asks_for(made):
-    """Each method of the port is there with the same parameters and is asynchronous where the port is."""
+def test_implements_the_port(made):
+    """Each method of the port exists with the same parameters and is async when the port's is."""
     port = Toolbox if made == "fake box" else Tool
-    one = {"fake": FakeTool, "fake box": FakeToolbox}.get(made, lambda: of_kind(made))()
-    for name in members(port):
+    one = {"fake": FakeTool, "fake box": FakeToolbox}.get(made, lambda: make_tool(made))()
+    for name in method_names(port):
         wanted, found = getattr(port, name), getattr(one, name)
         assert list(inspect.signature(found).parameters) == list(inspect.signature(wanted).parameters)[1:]
         assert inspect.iscoroutinefunction(found) == inspect.iscoroutinefunction(wanted)
 
 
 @pytest.mark.parametrize("kind", NOBODY)
-async def test_where_nobody_answers(kind):
-    """Status raises nothing and says what to check; everything else says that it is not reachable."""
-    tool = of_kind(kind)
+async def test_unreachable(kind):
+    """Status raises nothing and says what to check; other methods raise ToolError."""
+    tool = make_tool(kind)
     try:
         assert (tool.name, tuple(tool.targets), tool.trial) == ("mine", ("mine",), False)
         status = await tool.status()
@@ -67,13 +67,13 @@ async def test_where_nobody_answers(kind):
 
 @pytest.mark.parametrize("kind", NOBODY)
 async def test_targets_and_trial_come_from_the_settings(kind):
-    """A tool says the targets that the settings name, and whether it is a trial."""
-    tool = of_kind(kind, targets=["cache-1"], trial=True)
+    """Targets and trial are those of the settings."""
+    tool = make_tool(kind, targets=["cache-1"], trial=True)
     assert (tuple(tool.targets), tool.trial) == (("cache-1",), True)
 
 
-async def test_the_fake_does_as_real_ones_do():
-    """The fake compares, sets and resets; it can be told to fail before and after its effect."""
+async def test_the_fake_keeps_the_contract():
+    """The fake compares, sets and resets, and can fail before and after its effect."""
     tool = FakeTool(defaults={"size": 50})
     assert (await tool.apply("fake", "size", 100, 120)).after == 120
     with pytest.raises(ConflictError):
@@ -90,8 +90,8 @@ async def test_the_fake_does_as_real_ones_do():
     assert tool.effects[-2:] == [("fake", "size", 60), ("fake", "flush", "key")]
 
 
-async def test_the_fake_box_switches():
-    """The fake box hands tools out by name, and a disabled one not."""
+async def test_the_fake_toolbox_disables_tools():
+    """The fake toolbox returns tools by name and refuses disabled ones."""
     box = FakeToolbox(FakeTool("a"), modes={"a": {"size": Mode.AUTO}})
     assert (await box.view("a")).modes == {"*": Mode.RECOMMEND, "size": Mode.AUTO}
     assert (await box.target("a", "a")).knobs[0][1].value == 100
@@ -103,7 +103,7 @@ async def test_the_fake_box_switches():
 
 
 def test_a_tool_of_another_package(tmp_path, monkeypatch):
-    """Entry points bring a kind and its settings; a kind of ours wins."""
+    """Entry points add a kind and its settings; a built-in kind wins."""
     (tmp_path / "their_tool.py").write_text(
         "from trimtab.engine.settings.tools import ToolSettings\n"
         "class Theirs(ToolSettings):\n    size: int = 3\n"

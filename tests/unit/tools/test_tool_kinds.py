@@ -1,4 +1,4 @@
-"""The kinds http_service, webhook, process and pm2: from a trimtab.yaml to a tool that keeps the contract."""
+"""The kinds http_service, webhook, process and pm2: from trimtab.yaml to a tool that keeps the contract."""
 
 import inspect
 
@@ -22,7 +22,7 @@ TARGETS = {"shop": "shop", "ops": "ops", "local": "worker", "pm2": "web"}
 
 @pytest.fixture
 def settings(tmp_path):
-    """Settings by name, from a file; nobody answers at what they name."""
+    """Settings by name from a file; no server runs at their addresses."""
     path = tmp_path / "trimtab.yaml"
     path.write_text(WRITTEN)
     (tmp_path / "token").write_text("a-token-of-sixteen-or-more")
@@ -30,8 +30,8 @@ def settings(tmp_path):
     return load_settings(path, {}).tools
 
 
-def test_paths_start_where_the_file_stands(settings, tmp_path):
-    """Relative paths are taken from the folder of the settings, nested ones too."""
+def test_paths_are_relative_to_the_file(settings, tmp_path):
+    """Relative paths are resolved against the settings file's directory, nested ones too."""
     assert settings["shop"].bearer_token_file == tmp_path / "token"
     assert settings["ops"].secret_file == tmp_path / "secret"
     assert settings["local"].processes["worker"].pid_file == tmp_path / "run" / "worker.pid"
@@ -40,7 +40,7 @@ def test_paths_start_where_the_file_stands(settings, tmp_path):
 
 @pytest.mark.parametrize("name", TARGETS)
 async def test_each_keeps_the_contract(settings, name):
-    """It has the port's methods, raises only what a tool may raise, and touches no other target."""
+    """The tool has the port's methods, raises only allowed errors, and touches no other target."""
     made, target = tool_catalogue.build(name, settings[name]), TARGETS[name]
     for method in (each for each in vars(Tool) if callable(getattr(Tool, each)) and not each.startswith("_")):
         wanted, found = getattr(Tool, method), getattr(made, method)
@@ -74,8 +74,8 @@ async def test_each_keeps_the_contract(settings, name):
         ("{kind: pm2, targets: [all]}", "which PM2 does not read as a name"),
     ],
 )
-def test_mistakes_are_told(tmp_path, written, told):
-    """A mistake is told by its place, and no password is shown."""
+def test_mistakes_are_reported(tmp_path, written, told):
+    """A mistake is reported with its place, without any password."""
     path = tmp_path / "trimtab.yaml"
     path.write_text(f"tools: {{x: {written}}}")
     with pytest.raises(SettingsError) as caught:

@@ -1,4 +1,4 @@
-"""The rack: tools by name, switched, replaced, kept from hurting the engine."""
+"""Tool registry: tools by name, enabled, replaced, and isolated from the engine."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ SHORT = Deadlines(read_s=0.05, act_s=0.1)
 
 
 class ToolBuilder:
-    """Makes fake tools and remembers each."""
+    """Builds fake tools and records them."""
 
     def __init__(self) -> None:
         self.made: list[FakeTool] = []
@@ -43,76 +43,76 @@ class ToolBuilder:
         return tool
 
 
-def fake(**given) -> ToolSettings:
+def fake_settings(**given) -> ToolSettings:
     """Settings of a fake tool."""
     return ToolSettings(kind="fake", **given)
 
 
 @pytest.fixture
 def build():
-    """A builder that is looked into."""
+    """A builder that records the tools it built."""
     return ToolBuilder()
 
 
 @pytest.fixture
-async def make(build):
-    """A function that opens a rack; closed at the end."""
+async def make_registry(build):
+    """A function that opens a registry, which is closed at the end."""
     racks = []
 
     async def made(memory=None, deadlines=SHORT, **settings):
-        rack = ToolRegistry(
-            settings or {"a": fake()}, memory or FakeKeyValueStore(), FakeClock(), build, deadlines
+        registry = ToolRegistry(
+            settings or {"a": fake_settings()}, memory or FakeKeyValueStore(), FakeClock(), build, deadlines
         )
-        racks.append(rack)
-        return await rack.open()
+        racks.append(registry)
+        return await registry.open()
 
     yield made
-    for rack in racks:
-        await rack.close()
+    for registry in racks:
+        await registry.close()
 
 
-async def test_fetches_by_name(make):
-    """Every configured tool is found by name, and an unknown name says which there are."""
-    rack = await make(a=fake(), b=fake(targets=["x", "y"]))
-    toolbox: Toolbox = rack
+async def test_fetches_by_name(make_registry):
+    """Every configured tool is found by name; the error for an unknown name lists the names."""
+    registry = await make_registry(a=fake_settings(), b=fake_settings(targets=["x", "y"]))
+    toolbox: Toolbox = registry
     tool: Tool = toolbox.tool("b")
-    assert rack.names() == ["a", "b"]
+    assert registry.names() == ["a", "b"]
     assert tool.targets == ("x", "y")
     with pytest.raises(NotFoundError, match="there is no tool 'c'; configured: a, b"):
-        rack.tool("c")
+        registry.tool("c")
 
 
-async def test_switching_is_durable(make):
-    """What a person switched off stays off after a restart, until a person or the settings say else."""
+async def test_switching_is_durable(make_registry):
+    """A disabled tool stays disabled after a restart until an operator or the settings enable it."""
     memory = FakeKeyValueStore()
-    rack = await make(memory, a=fake())
-    kept = rack.tool("a")
-    view = await rack.enable("a", enabled=False)
+    registry = await make_registry(memory, a=fake_settings())
+    kept = registry.tool("a")
+    view = await registry.enable("a", enabled=False)
     assert (view.enabled, view.status.state) == (False, ToolState.DISABLED)
     with pytest.raises(RefusedError, match="a is disabled"):
-        rack.tool("a")
+        registry.tool("a")
     with pytest.raises(RefusedError, match="a is disabled"):
         await kept.metrics("a")
-    again = await make(memory, a=fake())
+    again = await make_registry(memory, a=fake_settings())
     assert not (await again.view("a")).enabled
     assert (await again.enable("a", enabled=True)).status.state is ToolState.UP
     await again.enable("a", enabled=False)
-    await again.reload({"a": fake(enabled=False)})
-    await again.reload({"a": fake(enabled=True)})
+    await again.reload({"a": fake_settings(enabled=False)})
+    await again.reload({"a": fake_settings(enabled=True)})
     assert not (await again.view("a")).enabled
     await again.enable("a", enabled=True)
-    await again.reload({"a": fake(enabled=False)})
+    await again.reload({"a": fake_settings(enabled=False)})
     assert not (await again.view("a")).enabled
 
 
-async def test_an_unwritable_switch_changes_nothing(make):
-    """Where it cannot be remembered the tool stays as it is."""
+async def test_an_unwritable_switch_changes_nothing(make_registry):
+    """A tool keeps its state when the choice cannot be stored."""
     memory = FakeKeyValueStore()
-    rack = await make(memory, a=fake())
+    registry = await make_registry(memory, a=fake_settings())
     memory.write_error = StoreError("disk full")
     with pytest.raises(StoreError):
-        await rack.enable("a", enabled=False)
-    assert (await rack.view("a")).enabled
+        await registry.enable("a", enabled=False)
+    assert (await registry.view("a")).enabled
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,10 @@ async def test_an_unwritable_switch_changes_nothing(make):
         ("actions", asyncio.CancelledError()),
     ],
 )
-async def test_a_fault_puts_a_tool_into_quarantine(make, build, call, fault):
-    """What a tool may not raise takes it out of use until it is enabled, and nothing else."""
-    rack = await make(a=fake(), b=fake())
-    tool = rack.tool("a")
+async def test_a_fault_puts_a_tool_into_quarantine(make_registry, build, call, fault):
+    """An unexpected exception quarantines the tool until it is enabled again, and no other tool."""
+    registry = await make_registry(a=fake_settings(), b=fake_settings())
+    tool = registry.tool("a")
     build.made[0].respond_with(call, fault)
     calls = {
         "metrics": lambda: tool.metrics("a"),
@@ -139,49 +139,49 @@ async def test_a_fault_puts_a_tool_into_quarantine(make, build, call, fault):
     if call != "status":
         with pytest.raises(ToolError, match=r"a failed in .* and is in quarantine"):
             await calls[call]()
-    view = await rack.view("a")
+    view = await registry.view("a")
     assert view.status.state is ToolState.QUARANTINED
     assert "then enable it again" in view.status.detail
     with pytest.raises(RefusedError, match="a is in quarantine"):
-        rack.tool("a")
-    assert (await rack.view("b")).status.state is ToolState.UP
-    assert (await rack.enable("a", enabled=True)).status.state is ToolState.UP
+        registry.tool("a")
+    assert (await registry.view("b")).status.state is ToolState.UP
+    assert (await registry.enable("a", enabled=True)).status.state is ToolState.UP
     assert build.made[0].close_count == 1
 
 
-async def test_a_fault_without_a_wire_counts_too(make, build):
-    """A fault in what a tool says by itself puts it into quarantine as well."""
-    rack = await make()
+async def test_a_fault_in_a_synchronous_method_quarantines(make_registry, build):
+    """An unexpected exception in a synchronous method quarantines the tool as well."""
+    registry = await make_registry()
     build.made[0].command = None
     with pytest.raises(ToolError, match="in command and is in quarantine: TypeError"):
-        rack.tool("a").command("a", "size", 1)
-    assert (await rack.view("a")).status.state is ToolState.QUARANTINED
-    assert (await rack.view("a")).targets == ("a",)
+        registry.tool("a").command("a", "size", 1)
+    assert (await registry.view("a")).status.state is ToolState.QUARANTINED
+    assert (await registry.view("a")).targets == ("a",)
 
 
 @pytest.mark.parametrize("error", [ToolError("x"), ConflictError("x"), RefusedError("x"), NotFoundError("x")])
-async def test_an_error_that_is_allowed_goes_through(make, build, error):
-    """What a tool may raise reaches the caller as it is, and the tool stays in use."""
-    rack = await make()
+async def test_an_allowed_error_reaches_the_caller(make_registry, build, error):
+    """An allowed exception reaches the caller unchanged, and the tool stays in use."""
+    registry = await make_registry()
     build.made[0].respond_with("apply", error)
     with pytest.raises(type(error), match="x"):
-        await rack.tool("a").apply("a", "size", 100, 120)
-    assert (await rack.view("a")).status.state is ToolState.UP
+        await registry.tool("a").apply("a", "size", 100, 120)
+    assert (await registry.view("a")).status.state is ToolState.UP
 
 
-async def test_a_fault_in_a_change_leaves_it_uncertain(make, build):
-    """A tool that breaks while it changes something may have changed it."""
-    rack = await make()
+async def test_a_fault_in_a_change_leaves_it_uncertain(make_registry, build):
+    """A fault during a change makes the change uncertain."""
+    registry = await make_registry()
     build.made[0].fail_after_effect("apply", ZeroDivisionError())
     with pytest.raises(ToolUncertainError, match="quarantine"):
-        await rack.tool("a").apply("a", "size", 100, 120)
+        await registry.tool("a").apply("a", "size", 100, 120)
     assert build.made[0].effects == [("a", "size", 120)]
 
 
-async def test_outer_deadlines(make, build):
-    """A call that hangs ends: when it reads as an error, when it changes as uncertain."""
-    rack = await make()
-    tool, inner = rack.tool("a"), build.made[0]
+async def test_outer_deadlines(make_registry, build):
+    """A hanging call ends at the deadline: a read as an error, a change as uncertain."""
+    registry = await make_registry()
+    tool, inner = registry.tool("a"), build.made[0]
     inner.gates = {name: asyncio.Event() for name in ("metrics", "apply", "run", "status")}
     with pytest.raises(ToolError, match=r"a gave no answer to metrics within 0\.05 s"):
         await tool.metrics("a")
@@ -189,14 +189,14 @@ async def test_outer_deadlines(make, build):
         await tool.apply("a", "size", 100, 120)
     with pytest.raises(ToolUncertainError, match=r"no answer to run flush within 0\.1 s"):
         await tool.run("a", "flush", "key")
-    assert (await rack.view("a")).status.state is ToolState.UNREACHABLE
+    assert (await registry.view("a")).status.state is ToolState.UNREACHABLE
     assert inner.effects == []
 
 
-async def test_a_call_that_ignores_its_cancellation_ends_for_the_caller(make, build, monkeypatch):
-    """The caller goes on even where the tool does not let go."""
+async def test_a_call_that_ignores_its_cancellation_ends_for_the_caller(make_registry, build, monkeypatch):
+    """The caller continues even if the call ignores its cancellation."""
     monkeypatch.setattr(sandbox, "CANCEL_GRACE_S", 0.01)
-    rack = await make()
+    registry = await make_registry()
     stubborn = asyncio.Event()
 
     async def metrics(_target):
@@ -209,17 +209,17 @@ async def test_a_call_that_ignores_its_cancellation_ends_for_the_caller(make, bu
 
     build.made[0].metrics = metrics
     with pytest.raises(ToolError, match="no answer"):
-        await rack.tool("a").metrics("a")
+        await registry.tool("a").metrics("a")
     assert len(sandbox._abandoned_tasks) == 1
     stubborn.set()
     await settle()
     assert sandbox._abandoned_tasks == set()
 
 
-async def test_what_is_no_target_is_refused(make):
-    """A target that the settings do not name is not there to read and refused to change."""
-    rack = await make(a=fake(targets=["x"]))
-    tool = rack.tool("a")
+async def test_an_unknown_target_is_refused(make_registry):
+    """A target missing from the settings can be neither read nor changed."""
+    registry = await make_registry(a=fake_settings(targets=["x"]))
+    tool = registry.tool("a")
     with pytest.raises(NotFoundError, match="a has no target 'y'; it has x"):
         await tool.read("y", "size")
     for change in (tool.apply("y", "size", 1, 2), tool.run("y", "flush", "k")):
@@ -227,43 +227,45 @@ async def test_what_is_no_target_is_refused(make):
             await change
 
 
-async def test_status_is_asked_for_at_most_every_few_seconds(make, build):
-    """Many viewers cost one question, and a fresh one only after a while."""
-    rack = await make()
-    await asyncio.gather(*(rack.views() for _ in range(20)))
+async def test_status_is_cached(make_registry, build):
+    """Several views within a few seconds cause one status call."""
+    registry = await make_registry()
+    await asyncio.gather(*(registry.views() for _ in range(20)))
     asked = [call for call in build.made[0].calls if call == ("status",)]
     assert len(asked) == 1
-    rack._clock.tick(6)
-    await rack.view("a")
+    registry._clock.tick(6)
+    await registry.view("a")
     assert len([call for call in build.made[0].calls if call == ("status",)]) == 2
 
 
-async def test_views_and_targets(make, build):
-    """A view says modes and targets; a target shows what was read, and why the rest was not."""
-    rack = await make(a=fake(mode={"size": "auto"}, targets=["x"]))
-    view = await rack.view("a")
+async def test_views_and_targets(make_registry, build):
+    """A view has modes and targets; a target has what was read and why the rest is missing."""
+    registry = await make_registry(a=fake_settings(mode={"size": "auto"}, targets=["x"]))
+    view = await registry.view("a")
     assert (view.modes, view.targets) == ({"*": Mode.RECOMMEND, "size": Mode.AUTO}, ("x",))
-    seen = await rack.target("a", "x")
+    seen = await registry.target("a", "x")
     assert (seen.metrics, seen.problem) == ({"fake_up": 1.0}, "")
     assert [(knob.name, reading.value) for knob, reading in seen.knobs] == [("size", 100)]
     build.made[0].respond_with("knobs", ToolError("a is away"))
-    seen = await rack.target("a", "x")
+    seen = await registry.target("a", "x")
     assert (seen.knobs, seen.problem) == ((), "a is away")
     assert seen.metrics
     with pytest.raises(NotFoundError):
-        await rack.target("a", "y")
-    await rack.enable("a", enabled=False)
-    assert "disabled" in (await rack.target("a", "x")).problem
+        await registry.target("a", "y")
+    await registry.enable("a", enabled=False)
+    assert "disabled" in (await registry.target("a", "x")).problem
 
 
-async def test_reload(make, build):
-    """New tools come, changed ones are replaced, unchanged ones stay, gone ones are closed."""
-    rack = await make(a=fake(), b=fake(), c=fake())
+async def test_reload(make_registry, build):
+    """A reload adds new tools, replaces changed ones, keeps unchanged ones and closes removed ones."""
+    registry = await make_registry(a=fake_settings(), b=fake_settings(), c=fake_settings())
     a, b, c = build.made
-    kept, gone = rack.tool("b"), rack.tool("c")
-    await rack.reload({"a": fake(), "b": fake(trial=True, targets=["b", "x"]), "d": fake()})
-    assert rack.names() == ["a", "b", "d"]
-    assert rack.tool("b").targets == ("b", "x")
+    kept, gone = registry.tool("b"), registry.tool("c")
+    await registry.reload(
+        {"a": fake_settings(), "b": fake_settings(trial=True, targets=["b", "x"]), "d": fake_settings()}
+    )
+    assert registry.names() == ["a", "b", "d"]
+    assert registry.tool("b").targets == ("b", "x")
     assert await kept.metrics("b")
     await settle()
     assert (a.close_count, b.close_count, c.close_count) == (0, 1, 1)
@@ -271,26 +273,26 @@ async def test_reload(make, build):
         await gone.metrics("c")
 
 
-async def test_a_tool_that_cannot_be_made_is_told(make, build):
-    """A library that is missing shuts in one tool, says what to install, and a later try may help."""
+async def test_a_tool_that_cannot_be_built_is_quarantined(make_registry, build):
+    """A missing library quarantines one tool with an install hint; a later build may succeed."""
     build.error = ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
-    rack = await make(a=ToolSettings(kind="postgresql"))
-    status = (await rack.view("a")).status
+    registry = await make_registry(a=ToolSettings(kind="postgresql"))
+    status = (await registry.view("a")).status
     assert status.state is ToolState.QUARANTINED
     assert "psycopg is not installed; pip install 'trimtab[postgresql]'" in status.detail
     build.error = None
-    assert (await rack.enable("a", enabled=True)).status.state is ToolState.UP
+    assert (await registry.enable("a", enabled=True)).status.state is ToolState.UP
 
 
-async def test_a_call_ends_where_it_began(make, build):
-    """A tool that is replaced answers the call that is in it, then it is closed."""
-    rack = await make(deadlines=Deadlines(5, 5), a=fake())
+async def test_a_replaced_tool_finishes_its_calls(make_registry, build):
+    """A replaced tool answers the call that runs on it, then it is closed."""
+    registry = await make_registry(deadlines=Deadlines(5, 5), a=fake_settings())
     old = build.made[0]
     old.gates["metrics"] = asyncio.Event()
-    asking = asyncio.create_task(rack.tool("a").metrics("a"))
+    asking = asyncio.create_task(registry.tool("a").metrics("a"))
     await settle()
-    await rack.reload({"a": fake(trial=True)})
-    assert rack.tool("a").trial
+    await registry.reload({"a": fake_settings(trial=True)})
+    assert registry.tool("a").trial
     assert old.close_count == 0
     old.gates["metrics"].set()
     assert await asking == {"fake_up": 1.0}
@@ -298,15 +300,15 @@ async def test_a_call_ends_where_it_began(make, build):
     assert old.close_count == 1
 
 
-async def test_a_hundred_swaps_under_load(make, build):
+async def test_a_hundred_swaps_under_load(make_registry, build):
     """A hundred replacements, switches and faults of one tool fail no call to others and leak nothing."""
-    rack = await make(deadlines=Deadlines(5, 5), swapped=fake(), other=fake())
+    registry = await make_registry(deadlines=Deadlines(5, 5), swapped=fake_settings(), other=fake_settings())
     done, wrong, numbers = asyncio.Event(), [], count()
 
     async def load(name, allowed):
         while not done.is_set():
             try:
-                await rack.tool(name).metrics(name)
+                await registry.tool(name).metrics(name)
                 next(numbers)
             except allowed:
                 pass
@@ -317,17 +319,17 @@ async def test_a_hundred_swaps_under_load(make, build):
     tasks = [asyncio.create_task(load("other", ())) for _ in range(4)]
     tasks += [asyncio.create_task(load("swapped", (RefusedError, ToolError))) for _ in range(4)]
     for number in range(100):
-        await rack.reload({"swapped": fake(trial=number % 2 == 0), "other": fake()})
+        await registry.reload({"swapped": fake_settings(trial=number % 2 == 0), "other": fake_settings()})
         if number % 3 == 0:
-            await rack.enable("swapped", enabled=False)
-            await rack.enable("swapped", enabled=True)
+            await registry.enable("swapped", enabled=False)
+            await registry.enable("swapped", enabled=True)
         if number % 5 == 0:
             build.made[-1].respond_with("metrics", RuntimeError("fault"))
             await settle()
-            await rack.enable("swapped", enabled=True)
+            await registry.enable("swapped", enabled=True)
     done.set()
     await asyncio.gather(*tasks)
-    await rack.close()
+    await registry.close()
     assert wrong == []
     assert next(numbers) > 1000
     assert len(build.made) > 100
@@ -340,21 +342,21 @@ async def test_a_hundred_swaps_under_load(make, build):
 
 
 def test_every_kind_of_the_catalogue_is_known():
-    """Each catalogue line resolves, and an unknown kind says which there are."""
+    """Each catalogue line resolves; the error for an unknown kind lists the kinds."""
     for kind in tool_catalogue.TOOLS:
         assert tool_catalogue.tool_class(kind).__doc__
     with pytest.raises(NotFoundError, match=r"there is no kind of tool 'x'; known: .*redis"):
         tool_catalogue.tool_class("x")
 
 
-async def test_a_mode_without_effect_is_told_once(make):
-    """What only the running tool knows is warned of when all its targets have been seen, and not again."""
+async def test_a_mode_without_effect_is_logged_once(make_registry):
+    """A mode key without effect is logged once, after all targets have been read."""
     modes = {"size": "auto", "sise": "auto", "y/flush": "auto", "z/*": "auto"}
-    rack = await make(a=fake(targets=["x", "y"], mode=modes))
+    registry = await make_registry(a=fake_settings(targets=["x", "y"], mode=modes))
     with capture_logs() as lines:
-        await rack.target("a", "x")
+        await registry.target("a", "x")
         assert lines == []
-        await rack.target("a", "y")
-        await rack.target("a", "x")
+        await registry.target("a", "y")
+        await registry.target("a", "x")
     assert [line["why"].split(",")[0] for line in lines] == ["mode names 'sise'", "mode names 'z/*'"]
     assert "did you mean size?" in lines[0]["why"]

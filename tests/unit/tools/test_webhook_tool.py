@@ -1,4 +1,4 @@
-"""Actions that are signed POSTs."""
+"""Webhook tool: actions that are signed POSTs."""
 
 import base64
 import hashlib
@@ -22,15 +22,15 @@ NOW_S = 1_700_000_000
 ACTIONS = {"scale_up": WebhookAction(help="One replica more.", risk=Risk.LOW, idempotent=True)}
 
 
-def tool(url, **settings):
-    """The tool over that receiver, at a fixed time."""
+def make_tool(url, **settings):
+    """A tool for a receiver, at a fixed time."""
     given = {"secret": SecretStr(SECRET), "targets": ("web", "api"), **settings}
     return Webhook(
         "ops", WebhookTool(kind="webhook", url=url, actions=ACTIONS, **given), lambda: NOW_S * 10**9
     )
 
 
-def taken_apart(request):
+def parse_request(request):
     """(first line, headers, body) of a request."""
     head, _, body = request.partition(b"\r\n\r\n")
     line, *rest = head.decode().split("\r\n")
@@ -45,12 +45,12 @@ def taken_apart(request):
     ],
 )
 async def test_what_is_sent(written, key):
-    """The receiver gets what is to be done, and can prove by the shared secret that it is ours and fresh."""
+    """The receiver gets the action and can verify signature and time."""
     async with start_raw_server(http_response(202, b"on it")) as server:
-        made = tool(f"{server.url}/hooks/trimtab?team=a", secret=SecretStr(written))
+        made = make_tool(f"{server.url}/hooks/trimtab?team=a", secret=SecretStr(written))
         assert await made.run("web", "scale_up", "key-1") == "accepted (HTTP 202) on it"
         await made.close()
-    line, headers, body = taken_apart(server.requests[0])
+    line, headers, body = parse_request(server.requests[0])
     assert line == "POST /hooks/trimtab?team=a HTTP/1.1"
     assert json.loads(body) == {"tool": "ops", "target": "web", "action": "scale_up", "key": "key-1"}
     assert (headers["webhook-id"], headers["idempotency-key"]) == ("key-1", "key-1")
@@ -75,10 +75,10 @@ async def test_what_is_sent(written, key):
     ],
 )
 async def test_a_lost_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
-    """Without a whole answer it is not known whether it was done; it was sent once in any case."""
+    """A lost answer is uncertain, and the request was sent once."""
     monkeypatch.setattr(webhook_tool, "REQUEST_TIMEOUT_S", 0.2)
     async with start_raw_server(answer, drip_s) as server:
-        made = tool(server.url)
+        made = make_tool(server.url)
         with pytest.raises(error, match=told) as caught:
             await made.run("web", "scale_up", "key-1")
         assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
@@ -87,7 +87,7 @@ async def test_a_lost_answer_is_uncertain(monkeypatch, answer, drip_s, error, to
 
 
 async def test_what_was_not_sent_is_certain(tmp_path):
-    """Nobody listens, no secret file, a secret that is too short: nothing was done, and that is known."""
+    """A refused connection, a missing secret file and a short secret are certain errors."""
     url = f"http://127.0.0.1:{free_port()}"
     for settings, told in (
         ({}, "connect"),
@@ -95,7 +95,7 @@ async def test_what_was_not_sent_is_certain(tmp_path):
         ({"secret": SecretStr("short")}, "has 5 usable bytes; at least 24"),
         ({"secret": SecretStr("whsec_no base64!")}, "has 0 usable bytes"),
     ):
-        made = tool(url, **settings)
+        made = make_tool(url, **settings)
         with pytest.raises(ToolError, match=told) as caught:
             await made.run("web", "scale_up", "key-1")
         assert not isinstance(caught.value, ToolUncertainError)
@@ -103,27 +103,27 @@ async def test_what_was_not_sent_is_certain(tmp_path):
         await made.close()
 
 
-async def test_status_tells_the_receiver_nothing():
-    """Its status is whether the receiver accepts connections; no request goes out."""
+async def test_status_sends_no_request():
+    """The status only checks that the receiver accepts connections."""
     async with start_raw_server(http_response(200)) as server:
-        made = tool(server.url)
+        made = make_tool(server.url)
         status = await made.status()
         assert (status.state, server.requests) == (ToolState.UP, [])
         assert status.detail.endswith("accepts connections; no request was sent")
 
 
 async def test_metadata_addresses_are_refused(monkeypatch):
-    """A name that leads to a metadata address is neither connected to nor told anything."""
+    """A name that resolves to a metadata address is not connected to."""
     patch_dns(monkeypatch, "169.254.169.254")
-    made = tool("http://hooks.example")
+    made = make_tool("http://hooks.example")
     assert (await made.status()).state is ToolState.UNREACHABLE
     with pytest.raises(ToolError, match="refused"):
         await made.run("web", "scale_up", "key-1")
 
 
 async def test_it_does_what_is_declared_and_nothing_else():
-    """Its actions are those of the settings; it has no knobs and no figures."""
-    made = tool("http://127.0.0.1:1")
+    """The actions are those of the settings; there are no knobs and no metrics."""
+    made = make_tool("http://127.0.0.1:1")
     assert await made.actions("web") == (ToolAction("scale_up", "One replica more.", Risk.LOW, False, True),)
     assert (await made.knobs("web"), await made.metrics("web")) == ((), {})
     with pytest.raises(NotFoundError, match="no action 'scale_down'"):
@@ -148,8 +148,8 @@ async def test_it_does_what_is_declared_and_nothing_else():
         ({"actions": {"Scale Up": {"help": "x"}}}, "lower-case letters"),
     ],
 )
-def test_settings_that_do_not_fit(settings, told):
-    """Without a secret, without actions or with names that are none it is not made."""
+def test_invalid_settings(settings, told):
+    """Settings without a secret, without actions or with invalid names are refused."""
     given = {"url": "http://h", "secret": SECRET, "actions": ACTIONS, **settings}
     with pytest.raises(ValidationError, match=told):
         WebhookTool(kind="webhook", **given)
