@@ -1,4 +1,4 @@
-"""Trimtab detects anomalies in metric series, explains them, and tunes the services that caused them.
+"""Trimtab detects anomalies in metric series, forecasts load, and recommends and applies setting changes.
 
 Public names load on first use, so that importing this package is fast.
 """
