@@ -50,7 +50,7 @@ class NotFoundError(EngineError):
 
 
 class ConflictError(EngineError):
-    """The object already exists, or somebody else changed it in the meantime."""
+    """The object already exists, or was changed by another client in the meantime."""
 
 
 class NotDeliveredError(EngineError):

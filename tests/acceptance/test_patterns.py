@@ -12,7 +12,7 @@ MIN_ACCURACY = 0.9
 @pytest.mark.trials
 @pytest.mark.parametrize("recordings", [development, held_out], ids=["development", "held out"])
 def test_patterns_are_recognised(recordings):
-    """Each pattern is found where it is, and told where it is only; healthy recordings show none."""
+    """Each pattern reaches the required recall and precision, and healthy recordings raise no alarm."""
     text, tallies, alarms = report(recordings.__name__, recordings())
     print(text)
     weak = {

@@ -70,19 +70,16 @@ def use_plain_scorer(monkeypatch):
     monkeypatch.setattr(source_scoring, "Scorer", PlainScorer)
 
 
+def make_context():
+    """Return a loop context of fakes, with one sink."""
+    fakes = (FakeClock(), FakeStore(), FakeScoreLog(), FakeSnapshots(), LiveState(), FakeTickMetrics())
+    return LoopContext(*fakes, ImmediateExecutor(), sinks=[FakeSink()])
+
+
 @pytest.fixture
 def context():
     """Loop context of fakes."""
-    return LoopContext(
-        FakeClock(),
-        FakeStore(),
-        FakeScoreLog(),
-        FakeSnapshots(),
-        LiveState(),
-        FakeTickMetrics(),
-        ImmediateExecutor(),
-        sinks=[FakeSink()],
-    )
+    return make_context()
 
 
 def make_readings(n, values=None, start=1, keys=KEYS):
@@ -251,15 +248,7 @@ async def test_a_failing_store_loses_nothing_and_is_reported(context):
 async def test_a_restart_replays_logged_ticks(context):
     """P4: after a crash the logged ticks are replayed with the same scores and anomalies."""
     rows = make_readings(60) + make_readings(40, values=[60.0, 10.0, 10.0], start=61)
-    uninterrupted = LoopContext(
-        FakeClock(),
-        FakeStore(),
-        FakeScoreLog(),
-        FakeSnapshots(),
-        LiveState(),
-        FakeTickMetrics(),
-        ImmediateExecutor(),
-    )
+    uninterrupted = make_context()
     await run_loop(FakeSource(script=rows), uninterrupted, 101 * 5)
     task = asyncio.create_task(SourceLoop(FakeSource(script=rows[:80]), context).run())
     await context.clock.advance(80 * 5)
@@ -304,15 +293,7 @@ async def test_the_budget_can_change_while_running(context):
 async def test_replayed_ticks_use_the_budget_of_their_time(context, later):
     """Replayed ticks use the budget that was in force at their time, not the current one."""
     rows = make_readings(60) + make_readings(60, values=[16.0, 10.0, 10.0], start=60)
-    uninterrupted = LoopContext(
-        FakeClock(),
-        FakeStore(),
-        FakeScoreLog(),
-        FakeSnapshots(),
-        LiveState(),
-        FakeTickMetrics(),
-        ImmediateExecutor(),
-    )
+    uninterrupted = make_context()
     for loop_context in (uninterrupted, context):
         loop = SourceLoop(FakeSource(script=rows), loop_context)
         task = asyncio.create_task(loop.run())
