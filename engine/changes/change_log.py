@@ -113,7 +113,7 @@ class ChangeLog:
 def concerns(change: Change, series: Iterable[Mapping[str, str]]) -> bool:
     """Return whether a change concerns one of the series.
 
-    It does if they share a label and all shared labels are equal. One without labels may concern every series.
+    It does if they share a label and all shared labels are equal. One without labels may concern any series.
 
     >>> deploy = Change("1", 0, ChangeKind.DEPLOY, "web 1.4", "ci", {"job": "web", "version": "1.4"})
     >>> concerns(deploy, [{"job": "web", "instance": "a"}]), concerns(deploy, [{"job": "db"}])

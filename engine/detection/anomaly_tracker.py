@@ -149,13 +149,13 @@ class AnomalyTracker:
                 self._close(events, slot, time_ns, reason)
         return self._changed
 
-    def _resize(self, came: Ints) -> None:
+    def _resize(self, new_slots: Ints) -> None:
         capacity = self.table.slots.capacity
         self.alarms.grow(capacity)
         self._rearm.grow(capacity)
-        if len(came):
-            self.alarms.reset(came)
-            self._rearm.reset(came)
+        if len(new_slots):
+            self.alarms.reset(new_slots)
+            self._rearm.reset(new_slots)
 
     def _apply_presence(self, verdict: PresenceChanges, scores: TickScores) -> None:
         time = scores.time

@@ -1,4 +1,4 @@
-"""A small world for tests of sensing: series with noise, told tick by tick to `Senses`."""
+"""Series with noise for tests of detection, fed tick by tick to a `SourceDetector`."""
 
 import numpy as np
 
@@ -21,13 +21,13 @@ def pod_series(metric: str, pod_name: str, **labels: str) -> SeriesKey:
 
 
 def differs_only_in_pod(gone: SeriesKey, came: SeriesKey) -> bool:
-    """Whether two series differ in their pod only."""
+    """Return whether two series differ only in their pod."""
     rest = [tuple(pair for pair in key.labels if pair[0] != "pod") for key in (gone, came)]
     return gone.metric == came.metric and rest[0] == rest[1] and gone != came
 
 
 class DetectorHarness:
-    """Feeds `Senses`; every series is noise around 10 unless told otherwise. Keeps all anomalies by id."""
+    """Feeds a `SourceDetector` with noise around 10; keeps the latest version of each anomaly by id."""
 
     def __init__(self, *keys: SeriesKey, seed: int = 1, detector: SourceDetector | None = None) -> None:
         self.keys = tuple(keys)
@@ -43,7 +43,7 @@ class DetectorHarness:
         return START + round(self.ticks * INTERVAL_S * SECOND)
 
     def run(self, ticks: int, *, complete: bool = True, **at: float) -> TickResult:
-        """That many ticks; `at` gives the level of a series by pod name."""
+        """Feed so many ticks; `at` gives the level of a series by pod name."""
         for _ in range(ticks):
             values = self.rng.normal(10, 1, len(self.keys))
             for i, key in enumerate(self.keys):
@@ -53,29 +53,30 @@ class DetectorHarness:
         return self.last
 
     def fail(self, ticks: int) -> TickResult:
-        """The source does not answer."""
+        """Feed ticks in which the source does not answer."""
         for _ in range(ticks):
             self.feed(ClosedTick(self.now, (), np.empty(0), complete=False))
         assert self.last is not None
         return self.last
 
     def feed(self, tick: ClosedTick) -> None:
-        """One tick."""
+        """Feed one tick."""
         self.last = self.detector.step(tick)
         self.latest |= {anomaly.id: anomaly for anomaly in self.last.anomalies}
         self.ticks += 1
 
     def anomalies(self, direction: str | None = None) -> list[Anomaly]:
-        """As they stand, oldest first."""
+        """Return the latest version of each anomaly, oldest first."""
         chosen = [a for a in self.latest.values() if direction in {None, str(a.direction)}]
         return sorted(chosen, key=lambda a: a.id)
 
 
 class PlainScorer:
-    """Stands in for models.scorer.Scorer: expects a fixed level, so that tests of sensing know every score.
+    """Replaces `models.scorer.Scorer` with a fixed expected level, so that tests can predict every score.
 
-    The score is the distance from the level over 8, times the cube root of the budget; 12 minutes
-    elsewhere are accepted as the new level.
+    The score is the distance from the level over 8, times the cube root of the budget. A deviation of 12
+    minutes
+    is accepted as the new level.
     """
 
     names = ("plain",)
@@ -102,21 +103,21 @@ class PlainScorer:
 
     @property
     def n_series(self) -> int:
-        """Series that there is room for."""
+        """Number of slots."""
         return self.arrays.n_series
 
     def move(self, other: "PlainScorer", theirs: Ints, mine: Ints) -> None:
-        """Overwrite slots with those of another."""
+        """Overwrite slots with those of another scorer."""
         self.put(mine, other.take(theirs))
 
     def step(self, x: Floats, t: int, where: Bools | None = None) -> Scores:  # noqa: ARG002 - as the real one
-        """Scores of one tick, which is then learnt."""
+        """Score one tick, then learn it."""
         seen, level, elsewhere = self.arrays.values.values()
         allowed = np.ones(len(x), np.bool_) if where is None else where
         score = np.abs(x - level) / 8.0 * np.cbrt(self.false_alarms_per_week)
         score[seen < 40] = np.nan
-        speaker = np.where(np.isnan(score), -1, 0)
-        scores = Scores(score, level.copy(), level - 8.0, level + 8.0, speaker, np.zeros(len(x), np.bool_))
+        detector = np.where(np.isnan(score), -1, 0)
+        scores = Scores(score, level.copy(), level - 8.0, level + 8.0, detector, np.zeros(len(x), np.bool_))
         elsewhere[:] = np.where(score > 1.0, elsewhere + 1, np.where(np.isnan(score), elsewhere, 0))
         scores.shifted[:] = elsewhere >= self.deadline
         level[scores.shifted] = x[scores.shifted]
@@ -130,14 +131,14 @@ class PlainScorer:
         return Scores(*(np.stack([getattr(row, name) for row in rows]) for name in Scores.__slots__))
 
     def learn_seasons(self, x: Floats, t: Ints, step_s: float) -> None:
-        """There is no season."""
+        """Do nothing: there is no season."""
 
     def learning_ticks(self) -> Ints:
-        """Samples that are still needed."""
+        """Return the samples that each series still needs."""
         return np.maximum(40 - self.arrays.values["seen"], 0)
 
     def doubt_past(self, slots: Ints) -> None:
-        """Those of them that are elsewhere are accepted twelve ticks later at most."""
+        """Accept deviations of these slots after at most twelve more ticks."""
         elsewhere = self.arrays.values["elsewhere"]
         off = slots[elsewhere[slots] > 0]
         elsewhere[off] = np.maximum(elsewhere[off], self.deadline - 12)

@@ -1,4 +1,4 @@
-"""Series, anomalies and ticks as tests need them, and the time at which they happen."""
+"""Builders for series, anomalies and ticks, and the start time of the fake clock."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ import numpy as np
 from trimtab.engine.types import Anomaly, Direction, SeriesKey, SeriesView, TickScores
 
 START = 1_767_225_600_000_000_000
-"""2026-01-01T00:00:00Z, int64 ns: where the fake clock starts."""
+"""2026-01-01T00:00:00Z in int64 ns: the start of the fake clock."""
 SECOND = 1_000_000_000
 
 

@@ -1,4 +1,4 @@
-"""A small installation for tests of incidents: its series, and anomalies of them told tick by tick."""
+"""A small cluster for tests of incidents: its series, and anomalies fed tick by tick."""
 
 from dataclasses import replace
 
@@ -15,14 +15,14 @@ INTERVAL_S = 5.0
 
 
 def series_key(job: str, instance: str, metric: str, source: str = "prometheus", **labels: str) -> SeriesKey:
-    """A series of an instance of a job."""
+    """Return a series of an instance of a job."""
     return SeriesKey.of(source, metric, {"job": job, "instance": instance, **labels})
 
 
 def service_keys(
     *jobs: str, instances: int = 2, metrics=METRICS, source: str = "prometheus"
 ) -> list[SeriesKey]:
-    """Every metric of every instance of these jobs."""
+    """Return every metric of every instance of these jobs."""
     return [
         series_key(job, f"{job}-{i}:9000", metric, source)
         for job in jobs for i in range(instances) for metric in metrics
@@ -30,7 +30,7 @@ def service_keys(
 
 
 class FakeCluster:
-    """Feeds `Incidents`, and keeps what it told by id."""
+    """Feeds an `IncidentCorrelator`, and keeps the latest version of each incident by id."""
 
     def __init__(self, keys, correlator=None):
         self.keys = list(keys)
@@ -42,24 +42,24 @@ class FakeCluster:
         self.correlator.step(self.now, [], [SeriesInfo(key) for key in self.keys])
 
     def find_key(self, text):
-        """The series in whose Prometheus form every word stands."""
+        """Return the series whose Prometheus form contains every word."""
         (found,) = [key for key in self.keys if all(word in str(key) for word in text.split())]
         return found
 
     def tick(self, *keys, score=1.6, seconds=INTERVAL_S, patterns=(), **changed):
-        """Time passes, then these series become unusual (or more so)."""
+        """Advance time, then open or raise anomalies of these series."""
         self.now += round(seconds * SECOND)
-        told = []
+        anomalies = []
         for key in keys:
-            before = self.open_anomalies.get(key)
-            start = self.now if before is None else before.start
+            previous = self.open_anomalies.get(key)
+            start = self.now if previous is None else previous.start
             anomaly = anomaly_of(key, anomaly_id(key, start, "score"), start=start, score=score, **changed)
             self.open_anomalies[key] = anomaly
-            told.append(anomaly)
-        return self._step(told, patterns)
+            anomalies.append(anomaly)
+        return self._step(anomalies, patterns)
 
     def close(self, *keys, seconds=INTERVAL_S):
-        """Time passes, and these (or all) are usual again."""
+        """Advance time, then close the anomalies of these (or all) series."""
         self.now += round(seconds * SECOND)
         chosen = keys or tuple(self.open_anomalies)
         return self._step(
@@ -67,19 +67,19 @@ class FakeCluster:
         )
 
     def wait(self, seconds):
-        """Nothing happens for a while, tick by tick."""
-        told = []
+        """Advance time tick by tick without anomalies."""
+        published = []
         for _ in range(round(seconds / INTERVAL_S)):
             self.now += round(INTERVAL_S * SECOND)
-            told += self._step([])
-        return told
+            published += self._step([])
+        return published
 
     def _step(self, anomalies, patterns=()):
-        told = self.correlator.step(self.now, anomalies, patterns=patterns)
-        self.latest |= {incident.id: incident for incident in told}
-        self.history += told
-        return told
+        published = self.correlator.step(self.now, anomalies, patterns=patterns)
+        self.latest |= {incident.id: incident for incident in published}
+        self.history += published
+        return published
 
     def current_incidents(self):
-        """The incidents as they were told last, without those that were merged; oldest first."""
+        """Return the latest version of each incident that was not merged, oldest first."""
         return sorted((i for i in self.latest.values() if i.merged_into is None), key=lambda i: i.id)

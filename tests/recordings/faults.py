@@ -1,4 +1,4 @@
-"""What goes wrong in simulated services, each fault in many strengths; and what healthy ones go through."""
+"""Faults of simulated services, in varying strength, and habits of healthy ones."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from tests.recordings.simulated import FLAVOURS, SimulatedService
 
 
 def thrash(w):
-    """The cache is full and turns over its keys."""
+    """The cache is full and its keys are replaced constantly."""
     fall = w.rise(w.rng.choice([1, 10, 30]))
     low = w.rng.uniform(0.3, 0.6)
     w.hit_ratio = w.base["hit_ratio"] + (low - w.base["hit_ratio"]) * fall
@@ -16,12 +16,12 @@ def thrash(w):
 
 
 def leak(w):
-    """Memory that is never given back."""
+    """Memory is never released."""
     w.additions["memory"] = w.rng.uniform(0.12, 0.8) * np.maximum(w.t - w.onset, 0) / (w.ticks - w.onset)
 
 
 def saturated(w):
-    """More load, or more work for each request, than its CPU can take."""
+    """Load, or work per request, exceeds the CPU."""
     more = w.rng.uniform(0.95, 1.05) / w.base["cpu"]
     by_load = min(more, w.rng.uniform(1.2, 2.2))
     rise = w.rise(w.rng.choice([1, 10, 40]))
@@ -32,7 +32,7 @@ def saturated(w):
 
 
 def surge(w):
-    """Far more requests, which it can take."""
+    """Far more requests, within capacity."""
     w.base["cpu"] = min(w.base["cpu"], 0.2)
     w.factors["load"] = 1 + w.rng.uniform(1.0, 2.5) * w.rise(w.rng.choice([1, 10, 30]))
     w.factors["cpu"] = w.factors["load"] ** -0.3
@@ -40,13 +40,13 @@ def surge(w):
 
 
 def burst(w):
-    """A dependency fails; most of its failures reach the user."""
+    """A dependency fails, and most failures reach the user."""
     w.additions["call_errors"] = w.rng.uniform(0.06, 0.8) * w.rise(w.rng.choice([1, 5]))
     w.factors["p99"] = 1 + w.rng.uniform(0.0, 2.0) * w.is_faulty
 
 
 def exhausted(w):
-    """All connections are taken, and requests wait."""
+    """All connections are in use, and requests wait."""
     rise = w.rise(w.rng.choice([1, 10, 30]))
     w.pool_use = w.pool_use + (1.4 - w.pool_use) * rise
     w.additions["waiting"] = w.rng.uniform(3, 40) * np.maximum(rise - 0.7, 0) / 0.3
@@ -54,13 +54,13 @@ def exhausted(w):
 
 
 def backlog(w):
-    """More comes in than the workers do."""
+    """Jobs arrive faster than the workers finish them."""
     grown = w.rng.uniform(1.0, 20.0) * np.maximum(w.t - w.onset, 0)
     w.additions["queue"] = np.minimum(grown, w.rng.choice([100, 300, 1e6]))
 
 
 def shifted(w):
-    """A deploy after which it is worse."""
+    """A deploy degrades a metric."""
     name, factor = [
         ("p99", w.rng.uniform(1.8, 3.5)), ("cpu", w.rng.uniform(1.7, 2.2)),
         ("memory", w.rng.uniform(1.5, 1.7)),
@@ -84,7 +84,7 @@ FAULTS = {
     BACKLOG: (backlog, (), ("queue",)),
     SHIFT: (shifted, (), ("p99", "cpu_max")),
 }
-"""Pattern -> fault, what is true of it as well, figures that it must not lack."""
+"""Pattern -> fault, other patterns that also match, metrics that the recording must have."""
 
 
 def teeth(w):
@@ -93,7 +93,7 @@ def teeth(w):
 
 
 def batches(w):
-    """A job every so often: much to do for a few minutes, then it is done."""
+    """A periodic job: load for a few minutes, then none."""
     every, length = w.rng.choice([40, 60, 90]), w.rng.integers(2, 6)
     busy = (w.t % every) < length
     w.factors["load"] = 1 + w.rng.uniform(0.2, 0.6) * busy
@@ -102,7 +102,7 @@ def batches(w):
 
 
 def harmless_deploys(w):
-    """Deploys with a moment of warming up, after which all is as before, or better."""
+    """Deploys with a short warm-up, after which metrics are equal or better."""
     w.sawtooth = min(w.sawtooth, 0.1)
     better = w.rng.uniform(0.7, 1.0)
     for at in w.rng.choice(np.arange(80, w.ticks - 40), 2, replace=False):
@@ -118,49 +118,49 @@ def harmless_deploys(w):
 
 
 def full_cache(w):
-    """A cache that is full, evicts, and hits well all the same."""
+    """A full cache that evicts, with a good hit ratio."""
     w.hit_ratio[:] = w.rng.uniform(0.86, 0.97)
     w.fill[:] = 0.99
 
 
 def warming_up(w):
-    """Memory grows fast after a start, then ever less."""
+    """Memory grows fast after a start, then levels off."""
     w.factors["memory"] = 1 - 0.35 * np.exp(-w.t / w.rng.uniform(15, 40))
 
 
 def spikes(w):
-    """Single bad samples here and there."""
+    """Single outlier samples."""
     for name in ("load", "p99", "errors"):
         at = w.rng.choice(w.ticks, 3, replace=False)
         w.factors[name][at] = w.rng.uniform(2, 6)
 
 
 def calm(w):
-    """Nothing but seasons and noise."""
+    """Only seasons and noise."""
 
 
 HEALTHY = (calm, teeth, batches, harmless_deploys, full_cache, warming_up, spikes)
 
 
 def troubled(pattern, seeds, part="development"):
-    """Simulated recordings that show a pattern."""
+    """Yield simulated recordings that show a pattern."""
     fault, may, keep = FAULTS[pattern]
     names = list(FLAVOURS)
     for seed in seeds:
-        world = SimulatedService([seed, list(FAULTS).index(pattern)])
-        fault(world)
+        service = SimulatedService([seed, list(FAULTS).index(pattern)])
+        fault(service)
         flavour = names[seed % len(names)]
-        yield world.recording(f"{pattern}-{flavour}-{seed}", flavour, (pattern,), may, part, keep)
+        yield service.recording(f"{pattern}-{flavour}-{seed}", flavour, (pattern,), may, part, keep)
 
 
 def healthy(seeds, part="development"):
-    """Simulated recordings of services that do well, one or two of the habits each."""
+    """Yield simulated recordings of healthy services, with one or two habits each."""
     names = list(FLAVOURS)
     for seed in seeds:
-        world = SimulatedService([seed, 99])
-        HEALTHY[seed % len(HEALTHY)](world)
+        service = SimulatedService([seed, 99])
+        HEALTHY[seed % len(HEALTHY)](service)
         if seed % 3 == 0:
-            HEALTHY[(seed // 3) % len(HEALTHY)](world)
+            HEALTHY[(seed // 3) % len(HEALTHY)](service)
         flavour = names[seed % len(names)]
         habit = HEALTHY[seed % len(HEALTHY)].__name__
-        yield world.recording(f"healthy-{habit}-{flavour}-{seed}", flavour, part=part)
+        yield service.recording(f"healthy-{habit}-{flavour}-{seed}", flavour, part=part)

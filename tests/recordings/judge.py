@@ -1,4 +1,4 @@
-"""Recordings through the engine's own sensing, tick by tick, and how often the patterns were right."""
+"""Runs recordings through detection tick by tick, and measures precision and recall of the patterns."""
 
 from dataclasses import dataclass, field
 
@@ -10,12 +10,12 @@ from trimtab.engine.types import Change, ChangeKind
 
 
 def never_replaced(_gone, _came):
-    """No series takes another's place."""
+    """No series replaces another."""
     return False
 
 
 def matches_by_tick(recording):
-    """(tick, matches) of each tick of a recording, as they would be found live."""
+    """Yield (tick, matches) for each tick of a recording, as found live."""
     senses = SourceDetector("prometheus", TICK_S, never_replaced)
     by_key = {info.key: info for info in recording.infos}
     patterns = PatternRecognizer(TICK_S, by_key.__getitem__)
@@ -25,12 +25,12 @@ def matches_by_tick(recording):
         for tick, title, labels in recording.changes
     ]
     for tick, (time, values) in enumerate(zip(times.tolist(), recording.values, strict=True)):
-        sensed = senses.step(ClosedTick(time, keys, values, complete=True))
-        yield tick, patterns.step(time, sensed.keys, sensed.scores, sensed.open_ids, changes)
+        result = senses.step(ClosedTick(time, keys, values, complete=True))
+        yield tick, patterns.step(time, result.keys, result.scores, result.open_ids, changes)
 
 
 def first_matches(recording):
-    """Pattern -> (tick, match) at which it was told first, before and from the onset on."""
+    """Return pattern -> (tick, match) of its first match, before and after the onset."""
     early, found = {}, {}
     for tick, matches in matches_by_tick(recording):
         for match in matches:
@@ -41,9 +41,9 @@ def first_matches(recording):
 
 @dataclass
 class PatternTally:
-    """How a pattern did.
+    """Results of one pattern.
 
-    right, missed : recordings that show it, recognised or not; wrong : told where it is not true
+    right, missed : recordings that show it, recognized or not; wrong : reported where it is not true
     """
 
     right: int = 0
@@ -54,17 +54,17 @@ class PatternTally:
 
     @property
     def recall(self):
-        """Share of those that show it."""
+        """Ratio of recordings with the pattern in which it was recognized."""
         return self.right / max(self.right + self.missed, 1)
 
     @property
     def precision(self):
-        """Share of what was told that was true."""
+        """Ratio of reports that were true."""
         return self.right / max(self.right + self.wrong, 1)
 
 
 def tally_patterns(recordings):
-    """Tally by pattern, and what was told of healthy recordings, (recording, pattern)."""
+    """Return the tally by pattern, and (recording, pattern) reported for healthy recordings."""
     from trimtab.engine.patterns.pattern_rules import RULES
 
     tallies = {name: PatternTally() for name in RULES}
@@ -90,7 +90,7 @@ def tally_patterns(recordings):
 
 
 def report(title, recordings):
-    """The figures as text."""
+    """Return the results as text, the tallies, and the false alarms."""
     recordings = list(recordings)
     tallies, alarms = tally_patterns(recordings)
     healthy = sum(r.onset is None for r in recordings)

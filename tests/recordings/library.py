@@ -1,4 +1,4 @@
-"""A recording: series by tick, what is to be recognised in it, and how it is kept in a file."""
+"""A recording: series by tick, the patterns in it, and its file format."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -12,16 +12,16 @@ from trimtab.engine.types import SeriesInfo, SeriesKey
 
 DATA = Path(__file__).parent / "data"
 TICK_S = 15
-"""Ticks are labelled as if they were so far apart, whatever the pace at which they were recorded."""
+"""Seconds between ticks as labelled, whatever the pace of the recording."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Series of a few entities, most of the time healthy.
+    """Recorded series of a few entities, healthy before the onset.
 
     values  : (ticks, n) float64, NaN = unknown
-    shows   : patterns that must be recognised; may : those that are true of it as well
-    onset   : tick from which on they show; None = healthy
+    shows   : patterns that must be recognized; may : patterns that are true as well
+    onset   : tick from which they show; None = healthy
     changes : (tick, title, labels) of deploys
     """
 
@@ -38,7 +38,7 @@ class Recording:
 
     @property
     def keys(self):
-        """By column."""
+        """Keys by column."""
         return tuple(info.key for info in self.infos)
 
     @property
@@ -48,7 +48,7 @@ class Recording:
 
 
 def save(recording, folder=DATA):
-    """As a Parquet file of its name; float32, about 20 kB."""
+    """Write a recording to a Parquet file of its name; float32, about 20 kB."""
     about = {
         "series": [[i.key.metric, dict(i.key.labels), i.unit, i.kind] for i in recording.infos],
         "shows": recording.shows, "may": recording.may, "onset": recording.onset,
@@ -61,7 +61,7 @@ def save(recording, folder=DATA):
 
 
 def load(path):
-    """The recording in a file."""
+    """Return the recording in a file."""
     table = pq.read_table(path)
     about = json.loads(table.schema.metadata[b"recording"])
     infos = tuple(SeriesInfo(SeriesKey.of("prometheus", m, ls), u, k) for m, ls, u, k in about["series"])
@@ -74,15 +74,15 @@ def load(path):
 
 
 def recorded(part):
-    """All that were recorded from real processes for a part: "development" or "held out"."""
+    """Return all recordings of real processes of a part: "development" or "held out"."""
     return [r for r in map(load, sorted(DATA.glob("*.parquet"))) if r.set == part]
 
 
 def varied(recording, seed, *, noise=0.0, gaps=0.0, without=(), stretch=1.0):
-    """The same with noise (share of each value), unknown samples, series left out, or another pace.
+    """Return a variation: noise (ratio of each value), missing samples or series, another pace.
 
-    without : parts of metric names
-    stretch : above 1 = everything goes so much slower; a tick in between is drawn from its two neighbours
+    without : parts of metric names to leave out
+    stretch : above 1 = slower by this factor; a tick in between copies one of its neighbours
     """
     rng = np.random.default_rng([seed, len(recording.name)])
     values = recording.values

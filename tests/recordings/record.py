@@ -1,4 +1,4 @@
-"""`python -m tests.recordings.record NAME...` records scenarios again, a minute each; no name: lists them."""
+"""Records scenarios again: `python -m tests.recordings.record NAME...`, a minute each; no name lists them."""
 
 import sys
 
@@ -10,7 +10,7 @@ PARTS = {"development": DEVELOPMENT, "held out": HELD_OUT}
 
 
 def main(names):
-    """Record these."""
+    """Record the named scenarios, or list all."""
     for part, scenarios in PARTS.items():
         for name, scenario in scenarios.items():
             if not names:

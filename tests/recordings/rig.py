@@ -1,4 +1,4 @@
-"""Runs real processes, looks at their figures at a quick pace, and makes a recording of them."""
+"""Runs real processes, collects their metrics at a fast pace, and makes a recording of them."""
 
 import json
 import socket
@@ -33,7 +33,7 @@ REDIS_METRICS = {
     "redis_rejected_connections_total": ("rejected_connections", "counter"),
     "redis_cpu_user_seconds_total": ("used_cpu_user", "counter"),
 }  # fmt: skip
-"""What redis_exporter makes of INFO."""
+"""Metric of redis_exporter -> field of INFO and type."""
 POSTGRESQL_QUERY = """
 select 'pg_stat_activity_count', json_build_object('state', state), count(*)::float from pg_stat_activity
  where backend_type = 'client backend' group by state
@@ -50,19 +50,19 @@ COUNTERS = {"pg_stat_database_xact_commit", "pg_stat_database_blks_hit"}
 
 @dataclass
 class ChildProcess:
-    """A process of ours that takes settings while it runs."""
+    """A child process that accepts settings while it runs."""
 
     port: int
     process: subprocess.Popen
 
     def configure(self, **settings):
-        """Set something."""
+        """Change settings."""
         self.process.stdin.write(json.dumps(settings).encode() + b"\n")
         self.process.stdin.flush()
 
 
 def start_service(stack, given):
-    """A service with these settings, or "dependency"."""
+    """Start a service with these settings, or "dependency"."""
     port = free_port()
     text = given if isinstance(given, str) else json.dumps(given)
     argv = [sys.executable, "-m", "tests.recordings.service", str(port), text]
@@ -74,7 +74,7 @@ def start_service(stack, given):
 
 
 def wait_for(port):
-    """Until somebody listens. Raises OSError after 20 s."""
+    """Wait until the port accepts connections. Raises OSError after 20 s."""
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -86,7 +86,7 @@ def wait_for(port):
 
 
 def start_redis(stack, maxmemory):
-    """A Redis that evicts the least recently used; a function that sends it a command."""
+    """Start a Redis with LRU eviction; return its port and a function that sends a command."""
     port = free_port()
     argv = [find_binary("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
             "--maxmemory", str(maxmemory), "--maxmemory-policy", "allkeys-lru"]  # fmt: skip
@@ -109,17 +109,17 @@ def start_redis(stack, maxmemory):
 
 @dataclass
 class SampleRecorder:
-    """Samples of one look, and the series that become of many looks."""
+    """Collects samples of several scrapes and converts them to series."""
 
     types: dict[str, str] = field(default_factory=dict)
     samples: list[tuple[float, dict]] = field(default_factory=list)
 
     def add(self, at_s, samples):
-        """Samples : (name, labels) -> value."""
+        """Add a scrape; samples : (name, labels) -> value."""
         self.samples.append((at_s, samples))
 
     def series(self):
-        """Infos and values, (looks - 1, n), as a source of the engine makes them of raw series."""
+        """Return infos and values, (scrapes - 1, n), converted as by an engine source."""
         names = {name for _, samples in self.samples for name, _ in samples}
         meta = {name: MetricMetadata(kind) for name, kind in self.types.items()}
         layout = SeriesLayout({name: metric_kind(name, meta, names) for name in names}, meta, 10_000)
@@ -143,32 +143,32 @@ class SampleRecorder:
         return tuple(infos[i] for i in moving), values[:, moving]
 
 
-def scrape_service(figures, port, labels):
-    """What a service says of itself."""
+def scrape_service(recorder, port, labels):
+    """Return the samples of a service's metrics endpoint."""
     with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         text = answer.read().decode()
     found = {}
     for family in text_string_to_metric_families(text):
-        figures.types[family.name] = figures.types[f"{family.name}_total"] = family.type
+        recorder.types[family.name] = recorder.types[f"{family.name}_total"] = family.type
         for sample in family.samples:
             if not sample.name.endswith(IGNORED_METRICS) and sample.name not in IGNORED_METRICS:
                 found[sample.name, tuple(sorted({**sample.labels, **labels}.items()))] = sample.value
     return found
 
 
-def redis_samples(figures, command, labels):
-    """What redis_exporter would say."""
+def redis_samples(recorder, command, labels):
+    """Return the samples that redis_exporter would expose."""
     info = dict(line.split(":", 1) for line in command("INFO").splitlines() if ":" in line)
-    figures.types |= {name: kind for name, (_, kind) in REDIS_METRICS.items()}
+    recorder.types |= {name: kind for name, (_, kind) in REDIS_METRICS.items()}
     return {
         (name, tuple(sorted(labels.items()))): float(info[field])
         for name, (field, _) in REDIS_METRICS.items()
     }
 
 
-def postgresql_samples(figures, session, labels):
-    """What postgres_exporter would say; a state in which nobody is counts 0, as it counts there."""
-    figures.types |= dict.fromkeys(COUNTERS, "counter") | {"pg_stat_activity_count": "gauge"}
+def postgresql_samples(recorder, session, labels):
+    """Return the samples that postgres_exporter would expose; a state without sessions counts 0."""
+    recorder.types |= dict.fromkeys(COUNTERS, "counter") | {"pg_stat_activity_count": "gauge"}
     found = {}
     for state in ("active", "idle", "idle in transaction"):
         found["pg_stat_activity_count", tuple(sorted({"state": state, **labels}.items()))] = 0.0
@@ -181,19 +181,19 @@ def postgresql_samples(figures, session, labels):
 
 
 def record(name, scenario, part, *, pace_s=0.2, calm=150, trouble=110):
-    """Run a scenario: so many calm ticks, then so many in which its fault is on."""
+    """Run a scenario: `calm` healthy ticks, then `trouble` ticks with its fault."""
     with ExitStack() as stack:
-        stage = ScenarioProcesses(stack, scenario)
-        figures, begun, sick = SampleRecorder(), time.monotonic(), None
+        processes = ScenarioProcesses(stack, scenario)
+        recorder, begun, onset_tick = SampleRecorder(), time.monotonic(), None
         for tick in range(calm + trouble + 1):
             pause = begun + tick * pace_s - time.monotonic()
             if pause > 0:
                 subprocess.run(["sleep", str(pause)], check=True)
-            stage.act(tick, calm)
-            figures.add(time.monotonic(), stage.collect(figures))
-            sick = calm if scenario.shows else None
-        infos, values = figures.series()
-    onset = 0 if scenario.always else sick
+            processes.act(tick, calm)
+            recorder.add(time.monotonic(), processes.collect(recorder))
+            onset_tick = calm if scenario.shows else None
+        infos, values = recorder.series()
+    onset = 0 if scenario.always else onset_tick
     changes = ((calm, "deploy of web", {"job": "web"}),) if scenario.deploy else ()
     return Recording(
         name, infos, values, scenario.shows, scenario.may, onset, changes, set=part,
@@ -224,7 +224,7 @@ class ScenarioProcesses:
         self.service = start_service(stack, settings)
 
     def act(self, tick, calm):
-        """Do what the scenario does at this tick."""
+        """Apply the scenario's settings of this tick."""
         wanted = dict(self.scenario.fault if tick == calm else self.scenario.acts.get(tick, {}))
         ramp = self.scenario.ramp
         if ramp and calm <= tick <= calm + ramp:
@@ -243,14 +243,14 @@ class ScenarioProcesses:
         if wanted:
             self.service.configure(**wanted)
 
-    def collect(self, figures):
-        """All figures now; what does not answer is unknown."""
-        found = scrape_service(figures, self.service.port, {"job": "web", "instance": "127.0.0.1:8000"})
+    def collect(self, recorder):
+        """Return all current samples; a process that does not answer has none."""
+        found = scrape_service(recorder, self.service.port, {"job": "web", "instance": "127.0.0.1:8000"})
         if self.command:
-            found |= redis_samples(figures, self.command, {"job": "redis", "instance": "127.0.0.1:9121"})
+            found |= redis_samples(recorder, self.command, {"job": "redis", "instance": "127.0.0.1:9121"})
         if self.session:
             labels = {"job": "postgresql", "instance": "127.0.0.1:9187"}
-            found |= postgresql_samples(figures, self.session, labels)
+            found |= postgresql_samples(recorder, self.session, labels)
         if self.dependency:
             up = float(self.dependency.process.poll() is None)
             found["up", (("instance", "127.0.0.1:8001"), ("job", "inventory"))] = up
@@ -258,5 +258,5 @@ class ScenarioProcesses:
 
 
 def ramped_settings(scenario):
-    """The plain numbers of its fault."""
+    """Return the numeric settings of a scenario's fault."""
     return {k: v for k, v in scenario.fault.items() if isinstance(v, int | float)}

@@ -1,17 +1,17 @@
-"""What real processes do in the recordings: a table of how they begin and what goes wrong."""
+"""Scenarios of the recordings: initial settings and fault of each."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A service, what it leans on, and its fault.
+    """A service, its dependencies, and its fault.
 
     base, fault : settings of the service (`tests.recordings.service.Settings`) before and from the fault on;
-                  `maxmemory`, `dependency`, `kill_dependency` act on the others
-    ramp        : ticks in which the fault comes; 0 = at once
-    acts        : tick -> settings, what else happens
-    always      : it is in trouble from the start
+                  `maxmemory`, `dependency`, `kill_dependency` apply to the other processes
+    ramp        : ticks over which the fault develops; 0 = at once
+    acts        : tick -> other settings
+    always      : faulty from the start
     """
 
     base: dict

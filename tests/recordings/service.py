@@ -37,16 +37,16 @@ CALL_TIMEOUT_S = 1.0
 
 
 class Settings(dict):
-    """What it does now.
+    """Settings of the service.
 
-    rate, burn_ms      : requests/s; computing for each
-    wave, wave_s       : the rate's season: height 0..1 and seconds
-    key_space, value_bytes : of the cache's zipf-like use
-    leak_bytes, garbage: kept for ever, and until the collector comes, for each request
-    pool, dependency, redis, postgresql : size, and where they listen
-    forget             : share of requests that do not give their connection back
-    job_rate, workers, job_ms, queue_most : the queue's
-    errors             : share of requests that fail on their own
+    rate, burn_ms      : requests/s; CPU milliseconds per request
+    wave, wave_s       : season of the rate: amplitude 0..1 and period in seconds
+    key_space, value_bytes : of the cache, with a Zipf-like distribution
+    leak_bytes, garbage: bytes per request that are kept for ever, or until garbage collection
+    pool, dependency, redis, postgresql : pool size, and ports or URL
+    forget             : ratio of requests that do not return their connection
+    job_rate, workers, job_ms, queue_most : of the job queue
+    errors             : ratio of requests that fail by themselves
     """
 
     DEFAULTS: ClassVar = {
@@ -61,7 +61,7 @@ class Settings(dict):
 
 
 class ConnectionPool:
-    """A few connections to a line server; one that fails is made anew."""
+    """A few connections to a line-based server; a failed one is reopened."""
 
     def __init__(self, size):
         self.free = asyncio.LifoQueue()
@@ -69,7 +69,7 @@ class ConnectionPool:
             self.free.put_nowait(None)
 
     async def ask(self, port, line, answer):
-        """One line or RESP command out, what `answer` reads back."""
+        """Send a line or RESP command and return what `answer` reads."""
         streams = await self.free.get()
         try:
             reader, writer = streams or await asyncio.open_connection("127.0.0.1", port)
@@ -85,7 +85,7 @@ class ConnectionPool:
 
 
 async def read_line(reader):
-    """A line; raises ConnectionError at the end."""
+    """Return a line. Raises ConnectionError at the end."""
     line = await reader.readline()
     if not line:
         raise ConnectionResetError("closed")
@@ -93,7 +93,7 @@ async def read_line(reader):
 
 
 async def read_bulk(reader):
-    """A RESP answer to GET or SET."""
+    """Return a RESP answer to GET or SET."""
     head = await read_line(reader)
     if head.startswith(b"$") and head != b"$-1\r\n":
         return await reader.readexactly(int(head[1:]) + 2)
@@ -107,7 +107,7 @@ def resp(*words):
 
 
 class Service:
-    """The whole of it."""
+    """The simulated service."""
 
     def __init__(self, settings):
         self.settings = settings
@@ -120,7 +120,7 @@ class Service:
         self.sessions = asyncio.LifoQueue()
 
     async def run(self):
-        """Until the standard input ends."""
+        """Run until the standard input ends."""
         tasks = [
             asyncio.create_task(t)
             for t in (self.arrivals(), self.jobs(), self.adjust_workers(), self.update_gauges())
@@ -135,7 +135,7 @@ class Service:
             task.cancel()
 
     async def arrivals(self):
-        """Requests, at the rate of now."""
+        """Start requests at the current rate."""
         running, due = set(), time.monotonic()
         while True:
             s = self.settings
@@ -147,7 +147,7 @@ class Service:
                 task.add_done_callback(running.discard)
 
     async def request(self):
-        """One request, counted."""
+        """Handle and count one request."""
         begun, code = time.monotonic(), "200"
         try:
             await asyncio.wait_for(self.answer(), 2.0)
@@ -157,7 +157,7 @@ class Service:
         LATENCY.observe(time.monotonic() - begun)
 
     async def answer(self):
-        """What a request does."""
+        """Do the work of a request."""
         s = self.settings
         if s.redis:
             key = int(s.key_space * self.random.random() ** 3)
@@ -181,7 +181,7 @@ class Service:
             raise RuntimeError("as set")
 
     async def work(self):
-        """With a connection of the pool."""
+        """Do the work that needs a pooled connection."""
         async with self.pool:
             self.waiting += 1
             try:
@@ -198,7 +198,7 @@ class Service:
                 self.pool.notify()
 
     async def call(self, keep):
-        """Ask the database, or the dependency, or nobody."""
+        """Call the database, the dependency, or nothing."""
         if self.settings.postgresql:
             await self.query(keep)
         elif self.settings.dependency:
@@ -207,7 +207,7 @@ class Service:
             await asyncio.sleep(self.settings.hold_ms / 1000 * self.random.uniform(0.5, 1.5))
 
     async def query(self, keep):
-        """On a session of its own; one that is kept stays idle in its transaction."""
+        """Query on an own session; one that is kept stays idle in its transaction."""
         import psycopg
 
         with suppress(asyncio.QueueEmpty):
@@ -228,7 +228,7 @@ class Service:
         self.sessions.put_nowait(session)
 
     async def call_dependency(self):
-        """One call, counted."""
+        """Make and count one call."""
         begun, code = time.monotonic(), "200"
         try:
             asked = self.calls.ask(self.settings.dependency, b"go\n", read_line)
@@ -243,7 +243,7 @@ class Service:
             raise RuntimeError(code)
 
     async def jobs(self):
-        """Jobs that come in."""
+        """Enqueue jobs at the current rate."""
         while True:
             await asyncio.sleep(self.random.expovariate(max(self.settings.job_rate, 0.5)))
             if self.settings.job_rate and self.queue.qsize() < self.settings.queue_most:
@@ -251,7 +251,7 @@ class Service:
                     self.queue.put_nowait(None)
 
     async def adjust_workers(self):
-        """Workers of the queue, as many as are set."""
+        """Keep the configured number of queue workers."""
         workers = []
         while True:
             while len(workers) < self.settings.workers:
@@ -261,14 +261,14 @@ class Service:
             await asyncio.sleep(0.1)
 
     async def worker(self):
-        """One job after the other."""
+        """Process jobs one after the other."""
         while True:
             await self.queue.get()
             await asyncio.sleep(self.settings.job_ms / 1000 * self.random.uniform(0.5, 1.5))
             JOBS.inc()
 
     async def update_gauges(self):
-        """Keep the gauges true."""
+        """Update the gauges every 0.1 s."""
         selector = asyncio.get_running_loop()._selector
         select, waited, last = selector.select, 0.0, time.monotonic()
 
@@ -293,13 +293,13 @@ class Service:
 
 
 class Dependency:
-    """Answers lines: after a while, and not always well."""
+    """A line-based server with configurable delay and failures."""
 
     def __init__(self):
         self.now = {"delay_ms": 3.0, "fail": 0.0, "stall": 0.0}
 
     async def serve(self, reader, writer):
-        """One connection."""
+        """Serve one connection."""
         with suppress(ConnectionError):
             while await reader.readline():
                 stall = 5.0 if random.random() < self.now["stall"] else 0.0
@@ -309,7 +309,7 @@ class Dependency:
         writer.close()
 
     async def run(self, port):
-        """Until the standard input ends."""
+        """Run until the standard input ends."""
         await asyncio.start_server(self.serve, "127.0.0.1", port)
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
@@ -325,7 +325,7 @@ async def _service(port, given):
 
 
 def main(port, given):
-    """As a service with these settings, or as its dependency."""
+    """Run the service with these settings, or the dependency."""
     if given == "dependency":
         asyncio.run(Dependency().run(port))
     else:

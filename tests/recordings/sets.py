@@ -1,4 +1,4 @@
-"""The recordings as sets: those that the rules were made with, and those that they had never seen."""
+"""The recordings as sets: those used to develop the rules, and those held out."""
 
 from tests.recordings.faults import FAULTS, healthy, troubled
 from tests.recordings.library import recorded, varied
@@ -10,7 +10,7 @@ VARIATIONS = (
     {"noise": 0.08, "stretch": 0.8, "without": ("_p50", "process_cpu")},
     {"gaps": 0.08, "without": ("memory_limit", "redis_memory_max")},
 )
-"""Of each real recording: as it was; noisy with gaps; slower; quicker, noisier, without some; more gaps."""
+"""Variations of each real recording."""
 HELD_OUT_VARIATIONS = (
     {},
     {"noise": 0.06, "gaps": 0.02, "stretch": 1.2},
@@ -24,13 +24,13 @@ def _real(part, variations):
 
 
 def development(each=7, well=44):
-    """Real recordings in their variations, and simulated ones: `each` a pattern, `well` healthy."""
+    """Return real recordings in variations, and simulated ones: `each` per pattern, `well` healthy."""
     simulated = [r for pattern in FAULTS for r in troubled(pattern, range(each))]
     return [*_real("development", VARIATIONS[:3]), *simulated, *healthy(range(well))]
 
 
 def held_out(each=6, well=26):
-    """The same with other real runs, other seeds and other variations."""
+    """Return the same with other real runs, seeds and variations."""
     simulated = [r for pattern in FAULTS for r in troubled(pattern, range(1000, 1000 + each), "held out")]
     healthy_ones = healthy(range(2000, 2000 + well), "held out")
     return [*_real("held out", HELD_OUT_VARIATIONS[:3]), *simulated, *healthy_ones]

@@ -1,4 +1,4 @@
-"""Simulated services, in the names of different exporters: with seasons, noise, gaps, and one fault each."""
+"""Simulated services with the metric names of several exporters: seasons, noise, gaps, and one fault each."""
 
 import numpy as np
 
@@ -85,13 +85,13 @@ CACHE = {
     "cache_max": ("redis_memory_max_bytes", REDIS, "B", GAUGE),
 }
 OPTIONAL_METRICS = ("gc", "cpu_max", "memory_max", "cache_max", "p99", "queue", "calls")
-"""Figures that a recording may lack."""
+"""Metrics that a recording may lack."""
 
 
 class SimulatedService:
-    """A service and its cache over a while, healthy until something is done to it.
+    """A service and its cache, healthy until a fault is applied.
 
-    onset : tick from which on a fault acts;  figures : name -> (ticks,) float64
+    onset : tick from which a fault acts
     """
 
     def __init__(self, seed, calm=240, trouble=120):
@@ -120,11 +120,11 @@ class SimulatedService:
         self.changes = ()
 
     def noisy(self, values, factor=1.0):
-        """With noise in proportion."""
+        """Return values with proportional noise."""
         return values * np.exp(self.noise * factor * self.rng.normal(size=self.ticks))
 
     def metrics(self):
-        """All of them."""
+        """Return name -> (ticks,) float64."""
         b, c = self.base, self.factors
         load = self.noisy(b["load"] * self.season * c["load"])
         failed = np.clip(b["errors"] * c["errors"] + self.additions["call_errors"], 0, 0.95)
@@ -152,26 +152,28 @@ class SimulatedService:
         }  # fmt: skip
 
     def recording(self, name, flavour, shows=(), may=(), part="development", keep=()):
-        """As series in the names of one sort of exporter; what `keep` does not name may lack."""
-        rng, figures = self.rng, self.metrics()
+        """Return a recording in the names of one exporter; metrics not in `keep` may be missing."""
+        rng, metrics = self.rng, self.metrics()
         named = FLAVOURS[flavour] | CACHE
-        lacks = {figure for figure in OPTIONAL_METRICS if figure not in keep and rng.random() < 0.15}
-        shown = [figure for figure in named if figure in figures and figure not in lacks]
+        lacks = {metric for metric in OPTIONAL_METRICS if metric not in keep and rng.random() < 0.15}
+        shown = [metric for metric in named if metric in metrics and metric not in lacks]
         infos = tuple(
             SeriesInfo(SeriesKey.of("prometheus", metric, labels), unit, kind)
-            for metric, labels, unit, kind in (named[figure] for figure in shown)
+            for metric, labels, unit, kind in (named[metric] for metric in shown)
         )
-        values = np.stack([figures[figure] for figure in shown], axis=1)
+        values = np.stack([metrics[metric] for metric in shown], axis=1)
         values[rng.random(values.shape) < rng.choice([0.0, 0.0, 0.02, 0.05])] = np.nan
         onset = self.onset if shows else None
-        place = {k: v for k, v in named["good"][1].items() if k in {"job", "pod"}} | {"version": "1.2"}
-        changes = tuple((at, title, place if titled else {}) for at, title, titled in self.changes)
+        change_labels = {k: v for k, v in named["good"][1].items() if k in {"job", "pod"}} | {
+            "version": "1.2"
+        }
+        changes = tuple((at, title, change_labels if titled else {}) for at, title, titled in self.changes)
         return Recording(name, infos, values, shows, may, onset, changes, real=False, set=part)
 
     def rise(self, ticks):
-        """0 before the onset, 1 so many ticks after it."""
+        """Return 0 before the onset, rising to 1 within so many ticks."""
         return np.clip((self.t - self.onset + 1) / max(ticks, 1), 0, 1)
 
     def deploy(self, at, titled=True):
-        """Tell of a deploy."""
+        """Add a deploy event."""
         self.changes = (*self.changes, (int(at), "deploy of web 1.2", titled))

@@ -1,11 +1,11 @@
-"""A simulated week of a fleet's anomalies: those of healthy series, and labelled outages put into it.
+"""A simulated week of anomalies of a fleet: false alarms of healthy series, and labelled outages.
 
-The alarms are the real scorer's, on the kinds of series of `tests.simulations.healthy_series`: `harvest`
-runs services whose
-series share the load of their service and of their instance, so that their alarms come in flocks; `Fleet`
-draws whole flocks of whole services from them for as many services as are wanted, each at a time of its own.
-What a fault looks like (how late it is found, how far it goes) is taken from shifts put into copies of the
-same series.
+The alarms come from the real scorer, on the series of `tests.simulations.healthy_series`. `collect_alarms`
+runs
+services whose series share load, so that their alarms cluster. `Fleet` draws whole clusters of alarms for as
+many
+services as needed, each at its own time. Alarms of faults come from shifts added to copies of the same
+series.
 """
 
 from collections import defaultdict
@@ -45,9 +45,9 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Alarm:
-    """An alarm of one series, as it is told; ticks from the beginning of its flock or fault.
+    """An alarm of one series, in ticks from the start of its cluster or fault.
 
-    told : (tick, score) each time it is told; end : tick of its last score above 1
+    reports : (tick, score) each time it is published; end : tick of its last score above 1
     """
 
     instance: int
@@ -57,7 +57,7 @@ class Alarm:
 
     @property
     def closed(self) -> int:
-        """When its end is told."""
+        """Tick at which its end is published."""
         return self.end + QUIET_TICKS
 
 
@@ -65,8 +65,8 @@ class Alarm:
 class AlarmLibrary:
     """Alarms of real scorers.
 
-    flocks : by service and week, groups of alarms near each other
-    faults : by metric, what shifts look like; None = it was not found
+    flocks : by service and week, groups of alarms close in time
+    faults : by metric, the alarms of shifts; None = not detected
     """
 
     flocks: list[list[list[Alarm]]] = field(default_factory=list)
@@ -83,7 +83,7 @@ def _alarm_from_scores(score, instance, metric, first, last):
 
 
 def _shared_load(rng, ticks):
-    """A load that all series of something feel, and that lingers. One that leaps would be an event."""
+    """Return a slowly varying load shared by several series; jumps would be events."""
     load, out = 0.0, np.empty(ticks)
     for k, jump in enumerate(rng.normal(size=ticks)):
         load = 0.8 * load + 0.5 * jump
@@ -105,7 +105,7 @@ def _service_series(rng, loadings, kinds):
 
 
 def collect_alarms(seed, services=3, metrics=40, weeks=4):
-    """Alarms of that many services, after a first week of learning."""
+    """Return the alarms of so many services, after a first week of learning."""
     rng = np.random.default_rng([seed, 77])
     loadings = np.where(rng.random(metrics) < 0.5, rng.uniform(0.2, 0.7, metrics), 0.0)
     kinds = [KINDS[i % len(KINDS)] for i in rng.permutation(metrics)]
@@ -138,7 +138,7 @@ def _collect_flocks(found, score, metrics, apart=10):
 
 
 def _collect_faults(found, scorer, x, t, metrics, rng, tries=4):
-    """Shifts by three to ten interquartile ranges, or by some units where there is no such range."""
+    """Collect the alarms of shifts by three to ten interquartile ranges, or standard deviations."""
     before, state = x[-200 - WEEK_TICKS : -200], scorer.state()
     low, high = np.percentile(before, [25, 75], axis=0)
     for _ in range(tries):
@@ -161,7 +161,7 @@ def _collect_faults(found, scorer, x, t, metrics, rng, tries=4):
 class Outage:
     """A labelled outage.
 
-    causes : ids of the series where it began; series : of all that were shifted, those of dependents too
+    causes : ids of the series where it began; series : ids of all shifted series, dependents included
     """
 
     start: int
@@ -169,11 +169,11 @@ class Outage:
     causes: frozenset[str]
     series: frozenset[str]
     found: frozenset[str]
-    """Ids of the anomalies that the scorer made of it."""
+    """Ids of the anomalies that the scorer found in it."""
 
 
 class Fleet:
-    """Services with two instances each; `weeks` of their anomalies, by tick."""
+    """Services with two instances each, and their anomalies by tick."""
 
     def __init__(self, harvested, services, seed, metrics=40):
         self.library = harvested
@@ -195,11 +195,11 @@ class Fleet:
                     self.keys[service, instance, metric] = key
 
     def infos(self):
-        """What the source knows of the series."""
+        """Return the metadata of all series."""
         return [SeriesInfo(key) for key in self.keys.values()]
 
     def add_healthy_weeks(self, weeks=1, first=0):
-        """A healthy time."""
+        """Add the false alarms of healthy weeks."""
         for service in range(self.services):
             for week in range(first, first + weeks):
                 flocks = self.library.flocks[self.rng.integers(len(self.library.flocks))]
@@ -209,7 +209,7 @@ class Fleet:
                         self._add_alarm(service, alarm.instance, alarm, at)
 
     def _add_alarm(self, service, instance, alarm, at):
-        """One alarm at a tick; none where the series has one already."""
+        """Add an alarm at a tick, unless the series already has one then; return the anomaly's id or None."""
         key = self.keys[service, instance, alarm.metric]
         first, last = at + alarm.reports[0][0], at + alarm.closed
         if any(first <= end and begin <= last for begin, end in self.busy[key.id]):
@@ -233,7 +233,7 @@ class Fleet:
         return name
 
     def add_outage(self, at, dependents):
-        """An outage: 8 to 40 series of a service move, the causes first; then what depends on it."""
+        """Add an outage: 8 to 40 series of a service shift, the causes first, then its dependents."""
         rng, service = self.rng, int(self.rng.integers(self.services))
         n = int(rng.integers(8, 41))
         slots = [(i, m) for i in range(INSTANCES) for m in range(self.metrics)]

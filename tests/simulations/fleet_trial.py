@@ -1,4 +1,4 @@
-"""Runs a simulated fleet through incidents and notices, and says what came of it."""
+"""Runs a simulated fleet through incidents and notices, and reports the results."""
 
 import gc
 import time
@@ -14,13 +14,13 @@ from trimtab.engine.types import Incident, Notice, NoticeKind
 
 @dataclass
 class OutageResult:
-    """What came of one outage.
+    """Result of one outage.
 
-    delay_s   : from its labelled start to its first notice; inf = nobody was told
-    notices   : that people got for it
-    incidents : that hold any of its anomalies and are of medium severity or more
-    within    : share of its anomalies in the main one of them
-    service   : the first suspect is of the service where it began; cause: it is one of its causes
+    delay_s   : seconds from its start to its first notice; inf = no notice
+    notices   : notices about it
+    incidents : incidents of at least medium severity with any of its anomalies
+    within    : ratio of its anomalies in the main incident
+    service   : the first suspect is of the right service; cause : it is one of the causes
     """
 
     delay_s: float
@@ -33,81 +33,81 @@ class OutageResult:
 
 @dataclass
 class TrialReport:
-    """Of a whole run."""
+    """Result of a run."""
 
     outages: list[OutageResult] = field(default_factory=list)
     unrelated_notices: int = 0
-    """Notices that are of no outage."""
+    """Notices that concern no outage."""
     unrelated_incidents: dict[str, int] = field(default_factory=dict)
-    """Incidents by level, outages left out."""
+    """Incidents by level, outages excluded."""
     anomalies: int = 0
     tick_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """CPU time of a tick: mean, 99th percentile, largest."""
+    """CPU milliseconds per tick: mean, 99th percentile, maximum."""
 
     def share(self, name: str) -> float:
-        """Share of the outages for which it holds."""
+        """Return the ratio of outages for which a field is true."""
         return float(np.mean([getattr(one, name) for one in self.outages]))
 
     def median_delay_s(self) -> float:
-        """Of all outages."""
+        """Return the median delay of all outages, seconds."""
         return float(np.median([one.delay_s for one in self.outages]))
 
 
 def run_trial(fleet: Fleet, ticks: int) -> TrialReport:
-    """Tick by tick, as the engine does it."""
+    """Run tick by tick, like the engine."""
     incidents, notifying = IncidentCorrelator(float(TICK_S)), NotificationPolicy()
     incidents.step(BEGIN, [], fleet.infos())
     last: dict[str, Incident] = {}
     notices: list[Notice] = []
-    spent = np.zeros(ticks)
+    tick_s = np.zeros(ticks)
     gc.collect()
-    gc.freeze()  # what the simulation holds is none of the engine's
+    gc.freeze()  # exclude the simulation's objects from the engine's collections
     for tick in range(ticks):
         now = BEGIN + tick * TICK_S * NS
         begin = time.thread_time()
-        told = incidents.step(now, fleet.anomalies_by_tick.get(tick, ()))
-        notices += notifying.step(now, told)
-        spent[tick] = time.thread_time() - begin
-        last.update((incident.id, incident) for incident in told)
+        published = incidents.step(now, fleet.anomalies_by_tick.get(tick, ()))
+        notices += notifying.step(now, published)
+        tick_s[tick] = time.thread_time() - begin
+        last.update((incident.id, incident) for incident in published)
     gc.unfreeze()
-    spent *= 1e3
+    tick_s *= 1e3
     report = _make_report(fleet, last, [n for n in notices if n.kind is NoticeKind.FIRING])
     report.anomalies = sum(
-        anomaly.end is None for told in fleet.anomalies_by_tick.values() for anomaly in told
+        anomaly.end is None for published in fleet.anomalies_by_tick.values() for anomaly in published
     )
-    report.tick_ms = (float(spent.mean()), float(np.quantile(spent, 0.99)), float(spent.max()))
+    report.tick_ms = (float(tick_s.mean()), float(np.quantile(tick_s, 0.99)), float(tick_s.max()))
     return report
 
 
 def _make_report(fleet: Fleet, last: dict[str, Incident], notices: list[Notice]) -> TrialReport:
     report = TrialReport()
-    going = [incident for incident in last.values() if incident.merged_into is None]
+    active = [incident for incident in last.values() if incident.merged_into is None]
     of_outages: set[str] = set()
-    heard: set[int] = set()
+    related: set[int] = set()
     for outage in fleet.outages:
-        mine = [incident for incident in going if outage.found & set(incident.anomaly_ids)]
+        mine = [incident for incident in active if outage.found & set(incident.anomaly_ids)]
         of_outages.update(incident.id for incident in mine)
-        told = [
+        notified = [
             k
             for k, notice in enumerate(notices)
             if outage.found & set(_final_incident(notice, last).anomaly_ids)
         ]
-        heard.update(told)
+        related.update(notified)
         main = max(mine, key=lambda one: len(outage.found & set(one.anomaly_ids)))
         first = main.suspects[0]
-        start = min((notices[k].time for k in told), default=None)
+        start = min((notices[k].time for k in notified), default=None)
         report.outages.append(
             OutageResult(
                 delay_s=float("inf") if start is None else (start - outage.start) / NS,
-                notices=len(told),
+                notices=len(notified),
                 incidents=sum(str(incident.level) != "low" for incident in mine),
                 within=len(outage.found & set(main.anomaly_ids)) / len(outage.found),
                 service=first.entity.startswith(f"service{outage.service}/"),
                 cause=first.series_id in outage.causes,
             )
         )
-    report.unrelated_notices = len(notices) - len(heard)
-    for incident in going:
+    report.unrelated_notices = len(notices) - len(related)
+    for incident in active:
         if incident.id not in of_outages:
             report.unrelated_incidents[str(incident.level)] = (
                 report.unrelated_incidents.get(str(incident.level), 0) + 1
@@ -116,7 +116,7 @@ def _make_report(fleet: Fleet, last: dict[str, Incident], notices: list[Notice])
 
 
 def _final_incident(notice: Notice, last: dict[str, Incident]) -> Incident:
-    """The incident of a notice as it was told last, in the one that took it over if one did."""
+    """Return the latest version of a notice's incident, after merges."""
     incident = last[notice.incident.id]
     while incident.merged_into is not None and incident.merged_into in last:
         incident = last[incident.merged_into]
