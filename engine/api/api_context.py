@@ -1,5 +1,6 @@
 """Shared context of the API's routers: ports, settings and authentication."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from trimtab.engine.api.security.authentication import Authenticator, KeyCache
 from trimtab.engine.api.security.request_identity import Principal, get_identity
 from trimtab.engine.ports import Clock, LiveView, ScoreLog, Store
 from trimtab.engine.settings import Api
+from trimtab.engine.types import Value
 
 if TYPE_CHECKING:
     from trimtab.engine.api.loop_ports import LoopPorts
@@ -50,3 +52,16 @@ async def _get_principal(request: Request) -> Principal:
 
 ContextDep = Annotated[ApiContext, Depends(_get_context)]
 PrincipalDep = Annotated[Principal, Depends(_get_principal)]
+
+
+def append_audit_row(context: ApiContext, what: str, subject: str, by: str, **details: Value) -> None:
+    """Append an audit row, if the engine has a control loop. Blocks; raises StoreError."""
+    if context.loop_ports is not None:
+        context.loop_ports.ledger.append_audit(what, subject, by, details)
+
+
+async def append_audit_row_async(
+    context: ApiContext, what: str, subject: str, by: str, **details: Value
+) -> None:
+    """Like `append_audit_row`, for the event loop."""
+    await asyncio.to_thread(append_audit_row, context, what, subject, by, **details)

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI finds, plus who may call what and how errors look."""
+"""The OpenAPI document: FastAPI's document plus required scopes and problem responses."""
 
 from typing import Any
 
@@ -11,48 +11,49 @@ from trimtab.engine.api.security.authentication import COOKIE
 from trimtab.engine.api.shapes.json_shapes import ProblemShape
 
 DESCRIPTION = """\
-Watches live metric series, says which behave unlike themselves, recommends what to change, and changes it as
-far as it is allowed.
+Trimtab watches live metric series, detects anomalies, groups them into incidents, recommends changes, and
+makes the changes it is allowed to make.
 
-Send `Authorization: Bearer <key>`; `trimtab key create` makes one. Times are ISO 8601 with an offset and
-go out in UTC. Unknown is `null`. Lists page by `limit` and `after` (the `next` of the page before).
-Writes may carry `Idempotency-Key`. Errors are RFC 9457 problem+json with the trace id of the log."""
+Send `Authorization: Bearer <key>`; `trimtab key create` creates a key. Times are ISO 8601 with an offset;
+responses use UTC. Unknown values are `null`. Lists are paged by `limit` and `after` (the `next` of the
+previous page). Writes accept `Idempotency-Key`. Errors are RFC 9457 problem+json with the trace id of the
+log."""
 TAGS = [
-    {"name": "health", "description": "For probes."},
-    {"name": "status", "description": "How the engine and its sources do."},
-    {"name": "series", "description": "What is watched, as it is now and over time."},
-    {"name": "anomalies", "description": "Series that behaved unlike themselves."},
-    {"name": "incidents", "description": "Anomalies that belong together, and what changed near them."},
-    {"name": "recommendations", "description": "What we recommend to change, and what people decide of it."},
-    {"name": "actions", "description": "What was changed, what came of it, and how to take it back."},
-    {"name": "tools", "description": "The managed systems, their knobs and what they can be told to do."},
-    {"name": "pause", "description": "The kill switch: while it is on nothing acts."},
-    {"name": "capacity", "description": "What is scaled with its load, and what it needs now."},
-    {"name": "silences", "description": "For a time, nobody is told of incidents of some entities."},
-    {"name": "forecasts", "description": "What the load of series is expected to be."},
-    {"name": "models", "description": "Who forecasts, how well, and the runs that train them."},
-    {"name": "audit", "description": "Who decided or did what; chained by hashes."},
-    {"name": "stream", "description": "What happens, as it happens."},
-    {"name": "session", "description": "Logging a browser in and out."},
+    {"name": "health", "description": "Liveness and readiness probes."},
+    {"name": "status", "description": "Status of the engine and its sources."},
+    {"name": "series", "description": "Watched series: current values and scores over time."},
+    {"name": "anomalies", "description": "Periods in which a series deviated from its expected behaviour."},
+    {"name": "incidents", "description": "Related anomalies, and changes near them."},
+    {"name": "recommendations", "description": "Recommended changes, and operators' decisions on them."},
+    {"name": "actions", "description": "Changes, their outcomes, and rollback."},
+    {"name": "tools", "description": "Managed systems with their knobs and actions."},
+    {"name": "pause", "description": "The kill switch: no action runs while it is on."},
+    {"name": "capacity", "description": "Capacity that scaled resources need for their load."},
+    {"name": "silences", "description": "Periods without notifications for some entities."},
+    {"name": "forecasts", "description": "Load forecasts of series."},
+    {"name": "models", "description": "Forecasting models and their training runs."},
+    {"name": "audit", "description": "Decisions and actions with their actors, chained by hashes."},
+    {"name": "stream", "description": "Live events."},
+    {"name": "session", "description": "Browser login and logout."},
     {"name": "keys", "description": "API keys and their scopes."},
     {"name": "metrics", "description": "The engine's own metrics."},
-    {"name": "docs", "description": "This description."},
+    {"name": "docs", "description": "This document."},
 ]
 _STATUS_DESCRIPTIONS = {
-    401: "No key, or one that is not live.",
-    403: "The key has not the scope.",
-    404: "No such thing.",
-    409: "It exists already or was changed meanwhile, a guardrail refuses it, or the same call still runs.",
+    401: "No key, or the key is not live.",
+    403: "The key lacks the required scope.",
+    404: "It does not exist.",
+    409: "It already exists or has changed, a guard rule refuses it, or the same call is still running.",
     413: "The body is over 1 MB.",
-    422: "A parameter or the body has a wrong form; `errors` lists the fields.",
-    429: "Too many failed tries.",
-    502: "A managed tool did not do what it was asked; the detail says whether anything was changed.",
-    503: "The store or the engine cannot answer now.",
+    422: "A parameter or the body is invalid; `errors` lists the fields.",
+    429: "Too many failed attempts.",
+    502: "A managed tool failed; the detail says whether anything was changed.",
+    503: "The store or the engine is unavailable.",
 }
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """The document, built once."""
+    """Return the OpenAPI document, built once."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title="Trimtab", version=app.version, description=DESCRIPTION, tags=TAGS, routes=app.routes
@@ -78,15 +79,15 @@ def _complete_document(schema: dict[str, Any]) -> None:
 
 
 def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
-    door = ACCESS[method, path]
-    is_open = door in {AccessRule.OPEN, AccessRule.PROBE}
+    access = ACCESS[method, path]
+    is_open = access in {AccessRule.OPEN, AccessRule.PROBE}
     operation["security"] = [] if is_open else [{"key": []}, {"session": []}]
-    person = " A person's browser only." if (method, path) in BROWSER_ONLY else ""
-    operation["description"] = f"{operation.get('description', '')}\n\nAccess: {door}.{person}".strip()
+    person = " Browser sessions only." if (method, path) in BROWSER_ONLY else ""
+    operation["description"] = f"{operation.get('description', '')}\n\nAccess: {access}.{person}".strip()
     statuses = [503] if is_open else [401, 403, 503]
     statuses += [404] if "{" in path else []
     statuses += [409, 413, 422] if method in {"POST", "PUT"} else []
-    statuses += [502] if door is Scope.EXECUTE and "{" in path else []
+    statuses += [502] if access is Scope.EXECUTE and "{" in path else []
     statuses += [429] if method == "POST" and is_open else []
     responses = operation["responses"]
     if "422" in responses and 422 not in statuses:

@@ -1,4 +1,4 @@
-"""What may stand in a path or a query: ids, times, cursors, limits."""
+"""Types and parsers of path and query parameters: ids, times, cursors, limits."""
 
 import re
 from datetime import UTC, datetime
@@ -44,18 +44,23 @@ ToolName = Annotated[
 TargetName = Annotated[
     str,
     AfterValidator(decode_name),
-    Path(max_length=200, description="Name of one of its targets; `/` in it as %2F.", examples=["cache-1"]),
+    Path(max_length=200, description="Name of a target of the tool; write `/` as %2F.", examples=["cache-1"]),
 ]
 ModelName = Annotated[str, Path(max_length=200, description="Name of a model.", examples=["load"])]
-Limit = Annotated[int, Query(ge=1, le=1000, description="Items a page.")]
-After = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Items per page.")]
+After = Annotated[str | None, Query(max_length=500, description="`next` of the previous page.")]
 Since = Annotated[
     str | None,
-    Query(description="From this time on, ISO 8601 with offset.", examples=["2026-01-01T00:00:00Z"]),
+    Query(
+        description="Start of the period (inclusive), ISO 8601 with offset.",
+        examples=["2026-01-01T00:00:00Z"],
+    ),
 ]
 Until = Annotated[
     str | None,
-    Query(description="Before this time, ISO 8601 with offset.", examples=["2026-01-01T01:00:00Z"]),
+    Query(
+        description="End of the period (exclusive), ISO 8601 with offset.", examples=["2026-01-01T01:00:00Z"]
+    ),
 ]
 SearchText = Annotated[
     str, Query(max_length=500, description="Words and label=value pairs that must all match.")
@@ -63,35 +68,37 @@ SearchText = Annotated[
 
 
 def parse_time(name: str, text: str) -> int:
-    """A time of a query as int64 ns. Raises InputError that shows how to write it.
+    """Parse an ISO 8601 time with offset to int64 ns UTC. Raises InputError with an example.
 
     >>> parse_time("since", "1970-01-01T01:00:00.5+01:00")
     500000000
     """
     found = _ISO.fullmatch(text)
-    hint = "; in an address + is written %2B" if " " in text else ""
-    wanted = f"{name} is {text[:100]!r}, wanted is a time such as 2026-01-01T00:00:00Z{hint}"
+    hint = "; write + as %2B in a URL" if " " in text else ""
+    message = f"{name} is {text[:100]!r}, which is not a time such as 2026-01-01T00:00:00Z{hint}"
     if found is None:
-        raise InputError(wanted)
+        raise InputError(message)
     try:
         moment = datetime.fromisoformat(found[1] + found[3])
         since_epoch = moment - _EPOCH
     except (ValueError, OverflowError):
-        raise InputError(f"{wanted}: there is no such moment") from None
+        raise InputError(f"{message}: no such date or time exists") from None
     fraction = int((found[2] or "0").ljust(9, "0"))
     time = (since_epoch.days * 86_400 + since_epoch.seconds) * 1_000_000_000 + fraction
     if not -_MAX_INT64 <= time <= _MAX_INT64:
-        raise InputError(f"{wanted}: years 1678 to 2262 are possible")
+        raise InputError(f"{message}: the year must be 1678 to 2262")
     return time
 
 
 def parse_optional_time(name: str, text: str | None) -> int | None:
-    """As `instant`, None where nothing was given."""
+    """Like `parse_time`; None stays None."""
     return None if text is None else parse_time(name, text)
 
 
 def parse_ulid(name: str, text: str) -> str:
-    """A ULID of a query. Raises InputError."""
+    """Check that a parameter is a ULID and return it. Raises InputError."""
     if not re.fullmatch(ULID_FORM, text):
-        raise InputError(f"{name} is {text[:100]!r}, wanted is a ULID, as `id` and `next` give it")
+        raise InputError(
+            f"{name} is {text[:100]!r}, which is not a ULID; use an `id` or `next` of a response"
+        )
     return text

@@ -1,6 +1,6 @@
-"""Names with `/` in a path: an escaped one belongs to a name, a plain one parts two names.
+"""Escaped slashes in paths: `%2F` is part of a name, `/` separates two names.
 
-Servers hand the path on unescaped, so that `api%2Fweb` would be two parts and lead to another route, or none.
+Servers pass the path unescaped, so that `api%2Fweb` would become two path segments.
 """
 
 from urllib.parse import unquote
@@ -8,13 +8,13 @@ from urllib.parse import unquote
 from starlette.types import Scope
 
 ESCAPED_SLASH = "\ue000"
-"""Stands for an escaped slash until the name is read; of private use, so nobody writes it."""
+"""Placeholder of an escaped slash until the name is decoded; a private-use character."""
 _TOOLS_PREFIX = b"/api/tools/"
 _ENCODED_ESCAPED_SLASH = "%EE%80%80"
 
 
 def keep_escaped_slashes(scope: Scope) -> Scope:
-    r"""The request with its escaped slashes kept apart, where names may hold some.
+    r"""Return the request scope with a placeholder for each escaped slash, where names may contain slashes.
 
     >>> keep_escaped_slashes({"path": "/api/tools/a/b", "raw_path": b"/api/tools/a%2fb"})["path"]
     '/api/tools/a\ue000b'
@@ -33,5 +33,5 @@ def keep_escaped_slashes(scope: Scope) -> Scope:
 
 
 def decode_name(part: str) -> str:
-    """A part of the path as the name that it was escaped from."""
+    """Return the name that a path segment stands for."""
     return part.replace(ESCAPED_SLASH, "/")

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem+json: what went wrong and what to do, never a traceback or a secret."""
+"""Error responses as RFC 9457 problem+json, without tracebacks or secrets."""
 
 import re
 from http import HTTPStatus
@@ -23,7 +23,7 @@ from trimtab.engine.errors import (
 )
 from trimtab.engine.redaction import redact_text
 
-# Python changes its own words for these from version to version.
+# Fixed here because Python versions name these differently.
 _TITLES = {
     413: "Content Too Large",
     422: "Unprocessable Content",
@@ -38,11 +38,11 @@ STATUS_BY_ERROR: tuple[tuple[type[TrimtabError], int], ...] = (
     (SourceError, 503),
     (ToolError, 502),
 )
-"""First match wins; every other TrimtabError is a 500 whose message stays in the log."""
+"""First match wins; any other TrimtabError becomes a 500 whose message is only logged."""
 
 
 class ProblemError(EngineError):
-    """A refusal that knows its HTTP status."""
+    """An error with an HTTP status and optional headers."""
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -52,12 +52,12 @@ class ProblemError(EngineError):
 
 
 def status_title(status: int) -> str:
-    """What a status is called."""
+    """Return the title of an HTTP status."""
     return _TITLES.get(status) or HTTPStatus(status).phrase
 
 
 def problem_type(title: str) -> str:
-    """The URN of a problem.
+    """Return the URN of a problem type.
 
     >>> problem_type("Not DiscoveryResult")
     'urn:trimtab:problem:not-found'
@@ -73,10 +73,10 @@ def problem_response(
     errors: list[dict[str, str]] | None = None,
     title: str = "",
 ) -> Response:
-    """The response.
+    """Return a problem+json response.
 
-    errors : lists each wrong field as {"where", "message"}
-    title  : the status' own unless given
+    errors : invalid fields, each as {"where", "message"}
+    title  : "" = the title of the status
     """
     title = title or status_title(status)
     body: dict[str, object] = {
@@ -88,7 +88,7 @@ def problem_response(
 
 
 def error_response(error: TrimtabError, trace_id: str) -> Response | None:
-    """The response to an error that is meant for people; None = it is a fault of ours."""
+    """Return the response to an expected error; None = an internal error."""
     if isinstance(error, ProblemError):
         return problem_response(error.status, error.detail, trace_id, error.headers)
     for kind, status in STATUS_BY_ERROR:
@@ -100,14 +100,12 @@ def error_response(error: TrimtabError, trace_id: str) -> Response | None:
 
 
 def internal_error_response(trace_id: str) -> Response:
-    """The response to a fault of ours."""
-    return problem_response(
-        500, f"Something went wrong here; the engine's log has it under trace id {trace_id}.", trace_id
-    )
+    """Return the response to an internal error."""
+    return problem_response(500, f"Internal error; see trace id {trace_id} in the engine's log.", trace_id)
 
 
 async def on_trimtab_error(request: Request, error: Exception) -> Response:
-    """Handler for TrimtabError; faults of ours go on to the outermost layer, which logs them."""
+    """Handle a TrimtabError; internal errors are raised again for the logging layer."""
     answer = (
         error_response(error, get_identity(request.scope).trace_id)
         if isinstance(error, TrimtabError)
@@ -119,19 +117,19 @@ async def on_trimtab_error(request: Request, error: Exception) -> Response:
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """Handler for what the framework refuses: unknown paths, wrong methods, broken JSON."""
+    """Handle errors of the framework: unknown paths, wrong methods, invalid JSON."""
     if not isinstance(error, HTTPException):
         raise error
     detail = {
-        404: f"There is nothing at {request.url.path}; /api-docs lists what there is.",
-        405: f"{request.method} is not possible at {request.url.path}.",
+        404: f"{request.url.path} does not exist; /api-docs lists all routes.",
+        405: f"{request.method} is not allowed at {request.url.path}.",
     }.get(error.status_code, str(error.detail))
     headers = dict(error.headers) if error.headers else None
     return problem_response(error.status_code, detail, get_identity(request.scope).trace_id, headers)
 
 
 async def on_validation_error(request: Request, error: Exception) -> Response:
-    """Handler for parameters and bodies of a wrong form. A body is not repeated: it may be secret."""
+    """Handle invalid parameters and bodies. The body is not repeated, because it may contain secrets."""
     if not isinstance(error, RequestValidationError):
         raise error
     errors = [_field_error(item) for item in error.errors()]

@@ -1,4 +1,4 @@
-"""The outermost layer: trace id, one log line a request, security headers, and an answer to every fault."""
+"""Outermost middleware: trace id, one log line per request, security headers, and internal errors."""
 
 import re
 import secrets
@@ -25,7 +25,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 RequestObserver = Callable[[str, str, int, float], None]
-"""(method, route template, status, seconds), once a request."""
+"""Called once per request with (method, route template, status, seconds)."""
 
 _CLIENT_CLOSED_REQUEST = 499
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -34,26 +34,26 @@ log = structlog.get_logger(__name__)
 
 
 class RequestLogging:
-    """Middleware around everything else."""
+    """ASGI middleware that logs each request and reports it to `observer`."""
 
     def __init__(self, app: ASGIApp, observer: RequestObserver | None = None) -> None:
         self.app = app
         self.observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request and leave one line about it."""
+        """Answer the request and log it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         scope = keep_escaped_slashes(scope)
-        visit = start_identity(scope, _trace_id(scope))
-        answer = _ResponseRecorder(send, visit)
+        identity = start_identity(scope, _trace_id(scope))
+        answer = _ResponseRecorder(send, identity)
         begin = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(trace_id=visit.trace_id):
+        with structlog.contextvars.bound_contextvars(trace_id=identity.trace_id):
             try:
                 await self._answer(scope, receive, answer)
             finally:
-                self._log_request(scope, visit, answer.status, time.perf_counter() - begin)
+                self._log_request(scope, identity, answer.status, time.perf_counter() - begin)
 
     async def _answer(self, scope: Scope, receive: Receive, answer: "_ResponseRecorder") -> None:
         try:
@@ -61,36 +61,36 @@ class RequestLogging:
         except ClientDisconnect:
             answer.status = _CLIENT_CLOSED_REQUEST
         except Exception as error:
-            log.error("request failed", traceback="".join(traceback.format_exception(error)))
+            log.error("request_failed", traceback="".join(traceback.format_exception(error)))
             if answer.status is None:
-                await internal_error_response(answer.visit.trace_id)(scope, receive, answer.send)
+                await internal_error_response(answer.identity.trace_id)(scope, receive, answer.send)
 
     def _log_request(
-        self, scope: Scope, visit: RequestIdentity, status: int | None, duration_s: float
+        self, scope: Scope, identity: RequestIdentity, status: int | None, duration_s: float
     ) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         status = _CLIENT_CLOSED_REQUEST if status is None else status
-        prefix = visit.principal.key.prefix if visit.principal else None
-        say = log.debug if _is_probe(visit.route, status) else log.info
-        say(
-            "request", method=method, route=visit.route, status=status, duration_s=round(duration_s, 6),
+        prefix = identity.principal.key.prefix if identity.principal else None
+        write_line = log.debug if _is_probe(identity.route, status) else log.info
+        write_line(
+            "request", method=method, route=identity.route, status=status, duration_s=round(duration_s, 6),
             key_prefix=prefix,
         )  # fmt: skip
         if self.observer is not None:
-            self.observer(method, visit.route, status, duration_s)
+            self.observer(method, identity.route, status, duration_s)
 
 
 def _is_probe(route: str, status: int) -> bool:
-    """Whether it is a probe's or a scraper's, which come every few seconds; a scrape that fails is told."""
+    """Return whether to log at debug level: health probes, and successful scrapes of the metrics."""
     return route.startswith("/api/health") or (route == "/api/metrics" and status < 400)
 
 
 class _ResponseRecorder:
-    """Adds our headers to what is sent and remembers the status."""
+    """Adds the security headers to a response and records its status."""
 
-    def __init__(self, send: Send, visit: RequestIdentity) -> None:
+    def __init__(self, send: Send, identity: RequestIdentity) -> None:
         self._send = send
-        self.visit = visit
+        self.identity = identity
         self.status: int | None = None
 
     async def send(self, message: Message) -> None:
@@ -99,13 +99,13 @@ class _ResponseRecorder:
             headers = MutableHeaders(raw=message.setdefault("headers", []))
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
-            headers["X-Trace-Id"] = self.visit.trace_id
+            headers["X-Trace-Id"] = self.identity.trace_id
             headers.setdefault("Cache-Control", "no-store")
         await self._send(message)
 
 
 def _trace_id(scope: Scope) -> str:
-    """The caller's W3C trace id, or a new one."""
+    """Return the caller's W3C trace id, or a new one."""
     given = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
     found = _TRACEPARENT.fullmatch(given)
     return found[1] if found else secrets.token_hex(16)

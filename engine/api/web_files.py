@@ -1,4 +1,4 @@
-"""The dashboard's files."""
+"""Serves the files of the dashboard."""
 
 import asyncio
 from pathlib import Path
@@ -14,14 +14,14 @@ _NOT_BUILT = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>Trimtab</title>"
     "<h1>The dashboard is not built</h1>"
     "<p>Run <code>make web</code> in the source folder, then load this page again. "
-    "The engine itself runs: <a href=/api/health/ready>/api/health/ready</a>.</p></html>"
+    "The engine is running: <a href=/api/health/ready>/api/health/ready</a>.</p></html>"
 )
 
 
 def _dashboard_url(path: str, scope: Scope) -> str:
-    """Where the dashboard shows what somebody typed as a path; "" = they asked for a file, or are a program.
+    """Return the dashboard URL of a typed path; "" = a file, or not a browser.
 
-    Relative, so that it holds below a proxy's prefix, too.
+    The URL is relative, so that it also works under a proxy's path prefix.
     """
     wants_page = "text/html" in Headers(scope=scope).get("accept", "")
     if not wants_page or "." in path.rsplit("/", 1)[-1] or path.startswith("assets"):
@@ -32,17 +32,17 @@ def _dashboard_url(path: str, scope: Scope) -> str:
 
 
 class WebFiles(StaticFiles):
-    """Static files; those under /assets carry a hash in their name and are kept for a year by browsers."""
+    """Static files; those under /assets have a content hash in their names and are cached for a year."""
 
     def __init__(self, web_dir: Path | None) -> None:
         super().__init__(directory=web_dir, html=True, check_dir=False)
         self._web_dir = web_dir
 
     async def check_config(self) -> None:
-        """Nothing: the folder may be built while we run."""
+        """Do nothing: the folder may be built while the engine runs."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """The file; where nothing is built the start page says so."""
+        """Return the file; if the dashboard is not built, the start page says so."""
         if self._web_dir is None or not await asyncio.to_thread((self._web_dir / "index.html").is_file):
             if path in {".", "index.html"}:
                 return HTMLResponse(_NOT_BUILT, 503, {"Cache-Control": "no-store"})

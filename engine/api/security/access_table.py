@@ -1,4 +1,4 @@
-"""Who may do what: one declared table of route and method -> scope. What is not in it is refused."""
+"""Access table: (method, route) -> required scope. Routes that are not in the table are refused."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -9,7 +9,7 @@ from trimtab.engine.errors import SettingsError
 
 
 class Scope(StrEnum):
-    """What a key may do. `admin` holds every other scope."""
+    """Permission of an API key. `admin` includes every other scope."""
 
     READ = "read"
     INGEST = "ingest"
@@ -20,12 +20,12 @@ class Scope(StrEnum):
 
 
 class AccessRule(StrEnum):
-    """Routes that ask for no particular scope."""
+    """Access rule of routes that require no particular scope."""
 
     OPEN = "open"
-    """Nobody is asked who they are."""
+    """No authentication."""
     PROBE = "open, whatever the Host header"
-    """Open and without content of interest: for probes that know only an address."""
+    """No authentication and no check of the Host header, for probes that know only an address."""
     LOOPBACK = "open on loopback, else read"
     ANY_KEY = "any live key"
 
@@ -101,10 +101,10 @@ ACCESS: dict[tuple[str, str], Scope | AccessRule] = {
     ("GET", "/api-docs"): AccessRule.OPEN,
     ("GET", "/api-docs/{asset}"): AccessRule.OPEN,
 }
-"""Files of the dashboard are open too: every path that is not under /api, /api-docs or /login."""
+"""Dashboard files need no entry: every path outside /api, /api-docs and /login is open."""
 
 BROWSER_ONLY = frozenset({("DELETE", "/api/pause")})
-"""Beside their scope these ask for the session of a person's browser: no program may undo a stop."""
+"""Routes that also require a browser session: only an operator may end a pause, not a program."""
 
 _PROTECTED_PREFIXES = ("/api/", "/api-docs/", "/login/")
 
@@ -113,8 +113,9 @@ _PROTECTED_PREFIXES = ("/api/", "/api-docs/", "/login/")
 class RouteMatch:
     """The declared route of a request.
 
-    route : its template; "static" for files of the dashboard, "unknown" for what nobody declared
-    door  : what it asks for; None = this path has no such method
+    route : path template; "static" for dashboard files, "unknown" for undeclared paths
+    access : required access; None = the path does not have this method
+    methods : methods of the path
     """
 
     route: str
@@ -138,16 +139,16 @@ class AccessTable:
 
     def __init__(self, access: dict[tuple[str, str], Scope | AccessRule]) -> None:
         self._routes: dict[str, dict[str, Scope | AccessRule]] = {}
-        for (method, template), door in access.items():
-            self._routes.setdefault(template, {})[method] = door
+        for (method, template), rule in access.items():
+            self._routes.setdefault(template, {})[method] = rule
         self._templates = [(_pattern(template), template) for template in self._routes if "{" in template]
 
     def match(self, method: str, path: str) -> RouteMatch:
-        """What this request asks for; an unknown path under /api asks for any live key."""
+        """Return the route and its required access; an unknown path under /api requires any live key."""
         template = self._template(path)
         if template is not None:
-            doors = self._routes[template]
-            return RouteMatch(template, doors.get(method), tuple(sorted(doors)))
+            rules = self._routes[template]
+            return RouteMatch(template, rules.get(method), tuple(sorted(rules)))
         if f"{path}/".startswith(_PROTECTED_PREFIXES):
             return RouteMatch("unknown", AccessRule.ANY_KEY)
         return RouteMatch("static", AccessRule.OPEN if method in {"GET", "HEAD"} else None, ("GET", "HEAD"))
@@ -159,10 +160,12 @@ class AccessTable:
 
 
 def is_allowed(access: Scope | AccessRule, scopes: Collection[str]) -> bool:
-    """Whether a live key with these scopes may pass.
+    """Return whether a live key with these scopes has access.
 
-    >>> is_allowed(Scope.PROPOSE, ["read"]), is_allowed(Scope.PROPOSE, ["admin"]), is_allowed(AccessRule.ANY_KEY, [])
-    (False, True, True)
+    >>> is_allowed(Scope.PROPOSE, ["read"]), is_allowed(Scope.PROPOSE, ["admin"])
+    (False, True)
+    >>> is_allowed(AccessRule.ANY_KEY, [])
+    True
     """
     if access is AccessRule.LOOPBACK:
         access = Scope.READ
@@ -170,16 +173,16 @@ def is_allowed(access: Scope | AccessRule, scopes: Collection[str]) -> bool:
 
 
 def check_declared(routes: Iterable[tuple[str, str]]) -> None:
-    """Raises SettingsError unless exactly the declared routes exist.
+    """Check that the application serves exactly the declared routes. Raises SettingsError.
 
-    routes : (method, path template) of the application
+    routes : (method, path template) of each route
     """
     found = set(routes)
     undeclared, missing = found - ACCESS.keys(), ACCESS.keys() - found
     if undeclared:
         raise SettingsError(
-            f"routes {sorted(undeclared)} have no line in engine/api/security/access_table.py; "
-            "add who may call them"
+            f"routes {sorted(undeclared)} are missing in engine/api/security/access_table.py; "
+            "add their scopes"
         )
     if missing:
         raise SettingsError(

@@ -1,7 +1,7 @@
-"""API keys, browser sessions and login links: random 256-bit secrets, kept only as SHA-256.
+"""API keys, browser sessions and login links: random 256-bit secrets, stored only as SHA-256.
 
-All three are `ApiKey` rows in the store; a secret's first letters tell them apart. The functions block
-on the store: the API calls them in threads, the command line directly.
+All three are `ApiKey` rows in the store, distinguished by the prefix of the secret. The functions block on
+the store: the API calls them in threads, the command line directly.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from trimtab.engine.types import ApiKey, new_ulid
 
 KEY_PREFIX, SESSION_PREFIX, LINK_PREFIX = "tt_", "ts_", "tl_"
 SETTINGS_KEY_PREFIX = "seeded"
-"""Stands as prefix of a key that the settings give, so that no part of it is shown."""
+"""Prefix shown for a key from the settings, so that no part of its secret is visible."""
 KEY_LIFETIME_S = 365 * 86_400.0
 SESSION_LIFETIME_S = 30 * 86_400.0
 LINK_LIFETIME_S = 600.0
 ENDED_SESSION_RETENTION_S = 86_400.0
-"""A session or link that ended is remembered so long."""
+"""Seconds for which an ended session or login link is kept."""
 MIN_ADMIN_KEY_LENGTH = 20
 _PREFIX_LENGTH = 10
 _GENERATED_LENGTH = 46
@@ -36,10 +36,10 @@ _SETTINGS_KEY_NAME = "admin key of the settings"
 
 @dataclass(frozen=True, slots=True)
 class FirstAccess:
-    """How the first person gets in. Both None = keys exist already.
+    """Access for the first operator. Both None = keys exist already.
 
-    login_url : to print on the terminal; works once, for 10 minutes
-    key_file  : where the admin key was written, mode 0600
+    login_url : to print on the terminal; works once, within 10 minutes
+    key_file  : file with the admin key, mode 0600
     """
 
     login_url: str | None = None
@@ -47,12 +47,12 @@ class FirstAccess:
 
 
 def hash_secret(secret: str) -> str:
-    """SHA-256, hex."""
+    """Return the SHA-256 of a secret, hex."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def visible_prefix(secret: str) -> str:
-    """What may be shown of a secret.
+    """Return the part of a secret that may be shown.
 
     >>> visible_prefix("tt_abcdefg" + "h" * 36), visible_prefix("my own password, long")
     ('tt_abcdefg', 'seeded')
@@ -64,39 +64,39 @@ def visible_prefix(secret: str) -> str:
 
 
 def find_key(keys: Iterable[ApiKey], secret: str) -> ApiKey | None:
-    """The key of this secret, live or not; compared in constant time."""
+    """Return the key with this secret, live or not; None = unknown. Compares in constant time."""
     prefix, digest = visible_prefix(secret), hash_secret(secret)
     same = [key for key in keys if key.prefix == prefix and hmac.compare_digest(key.hash, digest)]
     return same[0] if same else None
 
 
 def is_live(key: ApiKey, now: int) -> bool:
-    """Neither revoked nor expired at `now`, int64 ns."""
+    """Return whether a key is neither revoked nor expired at `now` (int64 ns UTC)."""
     return key.revoked is None and (key.expires is None or now < key.expires)
 
 
 def create_key(
     store: Store, clock: Clock, name: str, scopes: Sequence[str], lifetime_s: float | None = KEY_LIFETIME_S
 ) -> tuple[ApiKey, str]:
-    """A new key and its secret, which is shown this once and never again.
+    """Create a key and return it with its secret, which is never stored.
 
-    lifetime_s : seconds; None = it does not expire
-    Raises InputError for an empty name or unknown scope, ConflictError when a live key has that name.
+    lifetime_s : seconds; None = does not expire
+    Raises InputError for an empty name or an unknown scope, ConflictError if a live key has this name.
     """
     allowed = [str(scope) for scope in SCOPES]
     wrong = sorted(set(scopes) - set(allowed))
     if wrong or not scopes:
-        raise InputError(f"scopes {wrong or list(scopes)} are not possible; choose from {', '.join(allowed)}")
+        raise InputError(f"scopes {wrong or list(scopes)} are not valid; choose from {', '.join(allowed)}")
     if not name.strip() or len(name) > 100:
-        raise InputError(f"a key's name has 1 to 100 characters, not {len(name.strip())}")
+        raise InputError(f"a key's name must have 1 to 100 characters, but has {len(name.strip())}")
     if any(key.name == name for key in list_keys(store) if is_live(key, clock.now())):
-        raise ConflictError(f"a live key is named {name!r} already; revoke it or take another name")
+        raise ConflictError(f"a live key is already named {name!r}; revoke it or choose another name")
     ordered = tuple(scope for scope in allowed if scope in scopes)
     return _create_secret(store, clock, KEY_PREFIX, name, ordered, lifetime_s)
 
 
 def list_keys(store: Store) -> list[ApiKey]:
-    """Every key, newest first, revoked and expired ones too; without sessions and login links."""
+    """Return all keys, newest first, including revoked and expired ones; no sessions or login links."""
     keys = [
         key
         for key in store.keys()  # noqa: SIM118 - a port, no dict
@@ -106,9 +106,9 @@ def list_keys(store: Store) -> list[ApiKey]:
 
 
 def revoke_key(store: Store, clock: Clock, which: str) -> ApiKey:
-    """Revoke a key by id, prefix or name; the sessions that it opened end with it.
+    """Revoke a key by id, prefix or name, and thereby its sessions.
 
-    Raises NotFoundError when none or several live keys answer to `which`.
+    Raises NotFoundError unless exactly one live key matches `which`.
     """
     found = [
         key for key in list_keys(store) if which in {key.id, key.prefix, key.name} and key.revoked is None
@@ -116,13 +116,16 @@ def revoke_key(store: Store, clock: Clock, which: str) -> ApiKey:
     if len(found) != 1:
         what = "no live key" if not found else f"{len(found)} keys"
         raise NotFoundError(f"{what} with id, prefix or name {which!r}; `trimtab key list` shows them")
-    gone = replace(found[0], revoked=clock.now())
-    store.save_key(gone)
-    return gone
+    revoked = replace(found[0], revoked=clock.now())
+    store.save_key(revoked)
+    return revoked
 
 
 def open_session(store: Store, clock: Clock, parent: ApiKey | None) -> tuple[ApiKey, str]:
-    """A browser session and its token; it has the scopes of `parent`, all of them after a login link."""
+    """Create a browser session; return it with its token.
+
+    parent : key whose scopes and expiry apply; None = a login link, which gives all scopes
+    """
     scopes = parent.scopes if parent else tuple(str(scope) for scope in SCOPES)
     name = f"session of {parent.id}" if parent else "session"
     lifetime_s = SESSION_LIFETIME_S
@@ -132,26 +135,26 @@ def open_session(store: Store, clock: Clock, parent: ApiKey | None) -> tuple[Api
 
 
 def parent_id(session: ApiKey) -> str | None:
-    """Id of the key that opened a session; None for a login link's."""
+    """Return the id of the key that opened a session; None = a login link opened it."""
     return session.name.removeprefix("session of ") if session.name != "session" else None
 
 
 def close_session(store: Store, clock: Clock, session: ApiKey) -> None:
-    """Log out."""
+    """Revoke a session."""
     store.save_key(replace(session, revoked=clock.now()))
 
 
 def create_login_url(store: Store, clock: Clock, base_url: str) -> str:
-    """A link that logs one browser in as administrator, once and within 10 minutes.
+    """Create a link that logs in one browser as administrator, once, within 10 minutes.
 
-    base_url : such as http://127.0.0.1:8600
+    base_url : URL of the API, such as http://127.0.0.1:8600
     """
     _, token = _create_secret(store, clock, LINK_PREFIX, "login link", (str(Scope.ADMIN),), LINK_LIFETIME_S)
     return f"{base_url.rstrip('/')}/login?token={token}"
 
 
 def redeem_login_link(store: Store, clock: Clock, token: str) -> tuple[ApiKey, str] | None:
-    """Use a login link up and open a session; None = wrong, used or too old. One call at a time."""
+    """Invalidate a login link and open a session; None = invalid, used or expired. Serialize the calls."""
     link = find_key(store.keys(), token) if token.startswith(LINK_PREFIX) else None
     if link is None or not is_live(link, clock.now()):
         return None
@@ -160,33 +163,33 @@ def redeem_login_link(store: Store, clock: Clock, token: str) -> tuple[ApiKey, s
 
 
 def delete_ended_sessions(store: Store, clock: Clock, limit: int) -> int:
-    """Remove at most `limit` sessions and login links that ended DEAD_KEPT_S ago; how many. Keys stay."""
+    """Delete up to `limit` sessions and links that ended long enough ago; return the count. Keys stay."""
     return store.delete_keys(
         (SESSION_PREFIX, LINK_PREFIX), clock.now() - int(ENDED_SESSION_RETENTION_S * 1e9), limit
     )
 
 
 def apply_settings_key(store: Store, clock: Clock, settings: Api) -> ApiKey | None:
-    """Make the admin key of the settings a live key; an earlier one of the settings expires now.
+    """Make the admin key of the settings live; an earlier key of the settings expires now.
 
-    None where the settings have none. Raises SettingsError when it is too short or its file cannot be read.
+    Returns None if the settings have no key. Raises SettingsError if it is too short or unreadable.
     """
     secret = _read_settings_secret(settings)
-    known = [key for key in list_keys(store) if key.name == _SETTINGS_KEY_NAME]
-    same = find_key(known, secret) if secret else None
-    for key in known:
+    settings_keys = [key for key in list_keys(store) if key.name == _SETTINGS_KEY_NAME]
+    same = find_key(settings_keys, secret) if secret else None
+    for key in settings_keys:
         if key is not same and is_live(key, clock.now()):
             store.save_key(replace(key, expires=clock.now()))
     if secret is None:
         return None
     if same and same.revoked is None:
-        again = replace(same, expires=None)
-        if again != same:
-            store.save_key(again)
-        return again
+        renewed = replace(same, expires=None)
+        if renewed != same:
+            store.save_key(renewed)
+        return renewed
     if same:
         raise SettingsError(
-            "api.admin_key was revoked; give another one, or remove it and use `trimtab key create`"
+            "api.admin_key was revoked; set another one, or remove it and use `trimtab key create`"
         )
     scopes = tuple(str(scope) for scope in SCOPES)
     return _save_new_key(store, clock, secret, _SETTINGS_KEY_NAME, scopes, None)
@@ -195,9 +198,9 @@ def apply_settings_key(store: Store, clock: Clock, settings: Api) -> ApiKey | No
 def ensure_first_access(
     store: Store, clock: Clock, settings: Api, data_dir: Path, base_url: str, *, terminal: bool
 ) -> FirstAccess:
-    """Seed the settings' key; where no live key is there, open a way in.
+    """Apply the settings' key; if no live key exists, create access for the first operator.
 
-    On a terminal that is a login link for the caller to print, else a key in `data_dir`/admin.key.
+    terminal : True = return a login link to print, False = write a key to `data_dir`/admin.key
     """
     apply_settings_key(store, clock, settings)
     if any(is_live(key, clock.now()) for key in list_keys(store)):
@@ -238,7 +241,7 @@ def _read_settings_secret(settings: Api) -> str | None:
         try:
             secret = path.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise SettingsError(f"{name} {path} cannot be read: {reason}") from None
     if secret is not None and len(secret) < MIN_ADMIN_KEY_LENGTH:
         raise SettingsError(

@@ -1,4 +1,4 @@
-"""Who asks: a Bearer key or a browser's session, looked up among the live ones."""
+"""Authentication of requests by Bearer key or session cookie."""
 
 import asyncio
 import hashlib
@@ -21,12 +21,12 @@ _NO_KEY = (
 
 
 def csrf_token(token: str) -> str:
-    """The CSRF token of a session, which only who holds its cookie can know."""
+    """Return the CSRF token of a session token."""
     return hmac.new(token.encode(), b"trimtab csrf", hashlib.sha256).hexdigest()
 
 
 class KeyCache:
-    """The stored keys, read again at most every `max_age_s` seconds, so that a revocation counts soon."""
+    """Cache of the stored keys, refreshed when it is older than `max_age_s` seconds."""
 
     def __init__(self, store: Store, clock: Clock, max_age_s: float = 2.0) -> None:
         self._store = store
@@ -38,11 +38,11 @@ class KeyCache:
         self._lock = asyncio.Lock()
 
     def invalidate(self) -> None:
-        """Read the store again at the next question: something was changed."""
+        """Refresh at the next lookup."""
         self._read_at = None
 
     async def find_live_key(self, secret: str, *, just_made: bool = False) -> ApiKey | None:
-        """The live key of this secret; `just_made` = look into the store again before saying no."""
+        """Return the live key of this secret; None = none. `just_made` = refresh before returning None."""
         await self._refresh()
         key = self._cached_key(secret)
         if key is None and just_made:
@@ -55,13 +55,13 @@ class KeyCache:
         return api_keys.find_key(self._by_prefix.get(api_keys.visible_prefix(secret), []), secret)
 
     async def is_live(self, key: ApiKey) -> bool:
-        """Whether this key may still be used."""
+        """Return whether this key is still live."""
         await self._refresh()
         now = self._keys.get(key.id)
         return now is not None and self._is_live_now(now)
 
     async def display_name(self, key: ApiKey) -> str:
-        """How a person knows this key; a session bears the name of the key that opened it."""
+        """Return the name of a key, or of the key that opened a session; "admin" for a login link."""
         parent = api_keys.parent_id(key) if key.prefix.startswith(api_keys.SESSION_PREFIX) else key.id
         return "admin" if parent is None else self._keys[parent].name
 
@@ -93,7 +93,10 @@ class KeyCache:
 
 
 class FailureLimiter:
-    """Failed tries of each client address: `burst` at once, then one every `refill_s` seconds."""
+    """Limits failed logins per client address: `burst` at once, then one every `refill_s` seconds.
+
+    addresses : number of addresses that are tracked
+    """
 
     def __init__(self, clock: Clock, burst: int = 10, refill_s: float = 6.0, addresses: int = 10_000) -> None:
         self._clock = clock
@@ -103,12 +106,12 @@ class FailureLimiter:
         self._full_at: OrderedDict[str, int] = OrderedDict()
 
     def retry_after_s(self, address: str) -> int:
-        """Seconds until this address may try again, 0 = now."""
+        """Return the seconds until this address may try again, 0 = now."""
         owed = self._full_at.get(address, 0) - self._clock.now() - (self._burst - 1) * self._refill_ns
         return max(0, -(-owed // 1_000_000_000))
 
     def record_failure(self, address: str) -> None:
-        """Note one more failure of this address."""
+        """Record a failure of this address."""
         now = self._clock.now()
         self._full_at[address] = max(self._full_at.pop(address, now), now) + self._refill_ns
         while len(self._full_at) > self._addresses:
@@ -116,21 +119,21 @@ class FailureLimiter:
 
 
 class Authenticator:
-    """Turns a request into a Principal."""
+    """Authenticates requests."""
 
     def __init__(self, keyring: KeyCache, failures: FailureLimiter) -> None:
         self._keyring = keyring
         self._failures = failures
         self.login_link_lock = asyncio.Lock()
-        """To be held while a login link is used up, so that once means once."""
+        """Hold it while redeeming a login link, so that a link works only once."""
 
     async def authenticate(self, request: HTTPConnection) -> Principal | None:
-        """Who asks; None = nobody said who they are. Raises ProblemError (401, 429) for a wrong key."""
+        """Return the caller; None = no credentials. Raises ProblemError 401 or 429 for a wrong key."""
         header = request.headers.get("authorization")
         if header is not None:
             scheme, _, secret = header.partition(" ")
             if scheme.lower() != "bearer":
-                raise unauthorized("Only `Authorization: Bearer <key>` is understood.")
+                raise unauthorized("Only `Authorization: Bearer <key>` is supported.")
             key = await self.require_key(secret.strip(), client_address(request))
             return Principal(key, await self._keyring.display_name(key))
         token = request.cookies.get(COOKIE)
@@ -144,7 +147,7 @@ class Authenticator:
         return Principal(session, await self._keyring.display_name(session), csrf_token(token))
 
     async def require_key(self, secret: str, address: str) -> ApiKey:
-        """The live API key of this secret. Raises ProblemError 401, or 429 after many failures."""
+        """Return the live API key of this secret. Raises ProblemError 401, or 429 after many failures."""
         self._check_rate(secret, address)
         found = None
         if not secret.startswith((api_keys.SESSION_PREFIX, api_keys.LINK_PREFIX)):
@@ -157,27 +160,27 @@ class Authenticator:
         return found
 
     def _check_rate(self, secret: str, address: str) -> None:
-        """Raises ProblemError 429 while an address has failed too often.
+        """Raise ProblemError 429 while an address has failed too often.
 
-        Secrets of our own making cannot be guessed and are still looked at, so that nobody locks others out.
+        Generated secrets cannot be guessed and are still checked, so that nobody can lock others out.
         """
         wait = self._failures.retry_after_s(address)
         if wait and api_keys.visible_prefix(secret) == api_keys.SETTINGS_KEY_PREFIX:
-            raise ProblemError(429, f"Too many failed tries; wait {wait} s.", {"Retry-After": str(wait)})
+            raise ProblemError(429, f"Too many failed attempts; wait {wait} s.", {"Retry-After": str(wait)})
 
     def record_failure(self, address: str) -> None:
-        """Count a failure. Raises ProblemError 429 when it was one too many."""
+        """Record a failure. Raises ProblemError 429 if the limit is exceeded."""
         wait = self._failures.retry_after_s(address)
         if wait:
-            raise ProblemError(429, f"Too many failed tries; wait {wait} s.", {"Retry-After": str(wait)})
+            raise ProblemError(429, f"Too many failed attempts; wait {wait} s.", {"Retry-After": str(wait)})
         self._failures.record_failure(address)
 
 
 def unauthorized(detail: str = _NO_KEY) -> ProblemError:
-    """401, with what to do."""
+    """Return a 401 problem that says how to authenticate."""
     return ProblemError(401, detail, {"WWW-Authenticate": 'Bearer realm="trimtab"'})
 
 
 def client_address(request: HTTPConnection) -> str:
-    """The client's address; "" where the server does not know it."""
+    """Return the client's IP address; "" = unknown."""
     return request.client.host if request.client else ""

@@ -1,4 +1,4 @@
-"""Where the API may listen, and under which names a browser may reach it."""
+"""Checks of the listen address and of the Host header."""
 
 import ipaddress
 
@@ -7,7 +7,7 @@ from trimtab.engine.settings import Api
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this address or name is this machine only.
+    """Return whether an address or host name is loopback.
 
     >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
     (True, True, False)
@@ -17,7 +17,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_listen_address(settings: Api) -> None:
-    """Raises SettingsError for an address beyond this machine without TLS of ours or a proxy in front."""
+    """Raise SettingsError for a non-loopback address without TLS or a reverse proxy."""
     cert, key = settings.tls_cert_file, settings.tls_key_file
     if (cert is None) != (key is None):
         missing = "tls_key_file" if key is None else "tls_cert_file"
@@ -30,14 +30,14 @@ def check_listen_address(settings: Api) -> None:
     if is_loopback(settings.host) or cert is not None or settings.behind_proxy:
         return
     raise SettingsError(
-        f"api.host {settings.host} can be reached from other machines and keys would travel in the clear. "
+        f"api.host {settings.host} is reachable from other machines, and keys would be sent unencrypted. "
         "Either listen on 127.0.0.1, or set api.tls_cert_file and api.tls_key_file, or, when a proxy "
         "in front authenticates and speaks TLS, set api.behind_proxy: true"
     )
 
 
 def base_url(settings: Api, port: int) -> str:
-    """Where a browser on this machine finds the API that listens on this port.
+    """Return the URL of the API for a browser on this machine.
 
     >>> base_url(Api(host="0.0.0.0"), 8600), base_url(Api(host="[::1]"), 80)
     ('http://127.0.0.1:8600', 'http://[::1]:80')
@@ -49,7 +49,7 @@ def base_url(settings: Api, port: int) -> str:
 
 
 class AllowedHosts:
-    """The names that a Host header may carry, against DNS rebinding.
+    """Host names that a Host header may contain, against DNS rebinding.
 
     >>> hosts = AllowedHosts(Api(allowed_hosts=("trim.example",)))
     >>> hosts.is_allowed("localhost:8600"), hosts.is_allowed("trim.example"), hosts.is_allowed("evil.example")
@@ -63,13 +63,13 @@ class AllowedHosts:
         self._any_address = bound is not None and bound.is_unspecified
 
     def is_allowed(self, header: str) -> bool:
-        """Whether a Host header names us. Bound to every address, any address (never a name) will do."""
+        """Return whether a Host header is allowed. If bound to all addresses, any IP address is allowed."""
         name = host_name(header)
         return name in self._names or (self._any_address and _address(name) is not None)
 
 
 def host_name(header: str) -> str:
-    """The name of a Host header, without its port.
+    """Return the host of a Host header, without its port.
 
     >>> host_name("[::1]:8600"), host_name("LocalHost:80"), host_name("::1")
     ('::1', 'localhost', '::1')

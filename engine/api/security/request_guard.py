@@ -1,4 +1,4 @@
-"""The door of the application: host, access table, key, CSRF and body size, before any route is looked at."""
+"""Checks every request before routing: host, access table, key, CSRF token and body size."""
 
 import asyncio
 import hmac
@@ -35,7 +35,7 @@ _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 
 
 class RequestGuard:
-    """Middleware that lets through what the access table allows and refuses everything else."""
+    """ASGI middleware that admits only what the access table allows."""
 
     def __init__(self, app: ASGIApp, table: AccessTable, authenticator: Authenticator, settings: Api) -> None:
         self.app = app
@@ -45,7 +45,7 @@ class RequestGuard:
         self.hosts = AllowedHosts(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it with a problem."""
+        """Forward the request, or answer with a problem."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -62,35 +62,35 @@ class RequestGuard:
         await self.app(scope, receive, send)
 
     async def _authorize(self, request: HTTPConnection, method: str) -> None:
-        # The path by which the router chooses, too: that of request.url ends at a decoded ? or #.
+        # The router matches scope["path"], too; request.url.path would end at a decoded ? or #.
         match = self.table.match(method, request.scope["path"])
-        visit = get_identity(request.scope)
-        visit.route = match.route
+        identity = get_identity(request.scope)
+        identity.route = match.route
         if match.access is not AccessRule.PROBE:
             self._check_host(request)
-        door = _required_access(match, method, request)
-        if door is AccessRule.LOOPBACK and self._is_local(request):
+        access = _required_access(match, method, request)
+        if access is AccessRule.LOOPBACK and self._is_local(request):
             return
-        if door not in {AccessRule.OPEN, AccessRule.PROBE}:
-            visit.principal = await self.authenticator.authenticate(request)
-            if visit.principal is None:
+        if access not in {AccessRule.OPEN, AccessRule.PROBE}:
+            identity.principal = await self.authenticator.authenticate(request)
+            if identity.principal is None:
                 raise unauthorized()
-            if not is_allowed(door, visit.principal.key.scopes):
-                wanted = "read" if door is AccessRule.LOOPBACK else door
-                raise ProblemError(403, f"This needs a key with the scope `{wanted}`; yours has "
-                                        f"{', '.join(visit.principal.key.scopes)}.")  # fmt: skip
-            if visit.principal.csrf is None and (method, match.route) in BROWSER_ONLY:
+            if not is_allowed(access, identity.principal.key.scopes):
+                wanted = "read" if access is AccessRule.LOOPBACK else access
+                raise ProblemError(403, f"This requires the scope `{wanted}`; your key has "
+                                        f"{', '.join(identity.principal.key.scopes)}.")  # fmt: skip
+            if identity.principal.csrf is None and (method, match.route) in BROWSER_ONLY:
                 raise ProblemError(
-                    403, "Only a person may do this: sign in to the dashboard, or run `trimtab resume`."
+                    403, "Only an operator may do this: log in to the dashboard, or run `trimtab resume`."
                 )
         if method not in SAFE_METHODS:
-            self._check_origin(request, visit.principal)
+            self._check_origin(request, identity.principal)
 
     def _check_host(self, request: HTTPConnection) -> None:
         host = request.headers.get("host", "")
         if not self.hosts.is_allowed(host):
             raise ProblemError(
-                400, f"The host {host_name(host)[:100]!r} is not one of ours; add it to api.allowed_hosts."
+                400, f"The host {host_name(host)[:100]!r} is not allowed; add it to api.allowed_hosts."
             )
 
     def _is_local(self, request: HTTPConnection) -> bool:
@@ -98,7 +98,7 @@ class RequestGuard:
         return is_loopback(client_address(request)) and not forwarded and not self.settings.behind_proxy
 
     def _check_origin(self, request: HTTPConnection, principal: Principal | None) -> None:
-        """A write of a browser must come from our own page. A Bearer key is not sent by browsers unasked."""
+        """Check that a browser's write comes from our own page; a Bearer key needs no check."""
         if principal is not None and principal.csrf is None:
             return
         origin = request.headers.get("origin")
@@ -107,33 +107,33 @@ class RequestGuard:
             "same-origin",
             "none",
         }:
-            raise ProblemError(
-                403, "This write comes from another site's page; only our own page may do that."
-            )
+            raise ProblemError(403, "Writes from pages of other sites are not allowed.")
         if principal is not None and principal.csrf is not None:
             given = request.headers.get(CSRF_HEADER, "")
             if not hmac.compare_digest(given.encode(), principal.csrf.encode()):
-                raise ProblemError(403, "Send the header X-CSRF-Token with `csrf` of GET /api/session.")
+                raise ProblemError(
+                    403, "Send the `csrf` value of GET /api/session as the header X-CSRF-Token."
+                )
 
     def _is_own_origin(self, origin: str, request: HTTPConnection) -> bool:
-        place = urlsplit(origin).netloc.lower()
-        if not place:
+        host = urlsplit(origin).netloc.lower()
+        if not host:
             return False
-        named = host_name(place) in {name.lower() for name in self.settings.allowed_hosts}
-        return named or place == request.headers.get("host", "").lower()
+        named = host_name(host) in {name.lower() for name in self.settings.allowed_hosts}
+        return named or host == request.headers.get("host", "").lower()
 
 
 def _required_access(match: RouteMatch, method: str, request: HTTPConnection) -> AccessRule | AccessScope:
     if match.access is None:
         allow = ", ".join(match.methods)
         raise ProblemError(
-            405, f"{method} is not possible at {request.scope['path']}; {allow} is.", {"Allow": allow}
+            405, f"{method} is not allowed at {request.scope['path']}; allowed: {allow}.", {"Allow": allow}
         )
     return match.access
 
 
 async def _read_body(headers: Headers, receive: Receive) -> Receive:
-    """The whole body, at most BODY_LIMIT_BYTES of it, to be received again by the route."""
+    """Read the whole body, at most BODY_LIMIT_BYTES; return a Receive that replays it."""
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > BODY_LIMIT_BYTES:
         raise _too_large()
@@ -155,13 +155,13 @@ async def _read_body(headers: Headers, receive: Receive) -> Receive:
 
 
 def _replay_body(first: Message, receive: Receive) -> Receive:
-    waiting = [first]
+    pending = [first]
 
     async def replayed() -> Message:
-        return waiting.pop() if waiting else await receive()
+        return pending.pop() if pending else await receive()
 
     return replayed
 
 
 def _too_large() -> ProblemError:
-    return ProblemError(413, f"A body here has at most {BODY_LIMIT_BYTES} bytes.", {"Connection": "close"})
+    return ProblemError(413, f"The body exceeds {BODY_LIMIT_BYTES} bytes.", {"Connection": "close"})

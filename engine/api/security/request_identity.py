@@ -1,4 +1,4 @@
-"""What is known of one request while it is answered."""
+"""Identity of a request: trace id, route and caller."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -7,15 +7,15 @@ from starlette.types import Scope as AsgiScope
 
 from trimtab.engine.types import ApiKey
 
-_SCOPE_KEY = "trimtab.visit"
+_SCOPE_KEY = "trimtab.request_identity"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks.
+    """The authenticated caller.
 
-    name : of the key, as feedback and audit show it
-    csrf : what a browser's writes must send as X-CSRF-Token; None where a Bearer key was used
+    name : name of the API key, as shown in feedback and audit
+    csrf : value that a browser must send as X-CSRF-Token; None = a Bearer key was used
     """
 
     key: ApiKey
@@ -25,7 +25,7 @@ class Principal:
 
 @dataclass(slots=True)
 class RequestIdentity:
-    """One request. The outermost layer makes it, the guard fills it."""
+    """Identity of one request; created by the logging layer, completed by the request guard."""
 
     trace_id: str
     route: str = "unknown"
@@ -33,12 +33,12 @@ class RequestIdentity:
 
 
 def get_identity(scope: AsgiScope) -> RequestIdentity:
-    """The visit of this request."""
+    """Return the identity of this request."""
     return cast("RequestIdentity", scope[_SCOPE_KEY])
 
 
 def start_identity(scope: AsgiScope, trace_id: str) -> RequestIdentity:
-    """Keep a new visit with this request."""
-    visit = RequestIdentity(trace_id)
-    scope[_SCOPE_KEY] = visit
-    return visit
+    """Attach a new identity to this request and return it."""
+    identity = RequestIdentity(trace_id)
+    scope[_SCOPE_KEY] = identity
+    return identity

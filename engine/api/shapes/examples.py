@@ -1,4 +1,4 @@
-"""One of each noun of the loop, for the examples in /api-docs."""
+"""Example values of each type, for the OpenAPI document."""
 
 import numpy as np
 
@@ -7,9 +7,11 @@ from trimtab.engine.types import (
     Action,
     ActionState,
     AuditRow,
+    Capacity,
     Change,
     ChangeKind,
     Effect,
+    Estimate,
     Forecast,
     Incident,
     IncidentState,
@@ -17,6 +19,7 @@ from trimtab.engine.types import (
     KnobReading,
     KnobType,
     Lasts,
+    LoadPath,
     Mode,
     ModelVersion,
     ModelView,
@@ -135,4 +138,14 @@ MODEL = ModelView(
 PIPELINE_RUN = PipelineRun(
     f"{_ID}5", "load", RunState.DONE, "schedule", START - 62 * _MINUTE, START - 60 * _MINUTE, "gate", 1.0,
     "version 4 is the champion", "4", True, _FIGURES,
+)  # fmt: skip
+CAPACITY = Capacity(
+    name="checkout", kind="replicas", time=START, unit="req/s", load=412.0, current=5.0, ready=5.0, wanted=6,
+    floor=5, ahead=6, why="forecast", problem="", confidence=0.86,
+    capacity_per_replica=Estimate(120.0, 114.0, 127.0, "learnt"),
+    startup_s=Estimate(180.0, 165.0, 195.0, "learnt"),
+    target_utilisation=0.7, path=LoadPath((60.0, 120.0, 180.0), (430.0, 455.0, 480.0), (540.0, 610.0, 684.0),
+                                          (720.0, 720.0, 720.0), 0.05),
+    cost_per_day=12.0, wanted_cost_per_day=14.4, tool="pm2", target="checkout", knob="instances",
+    series_ids=("3f0c2a9be1d84756a0b1c2d3e4f50617",),
 )  # fmt: skip

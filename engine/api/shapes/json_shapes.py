@@ -1,4 +1,4 @@
-"""The JSON that goes out: unknown is null, times are ISO 8601 UTC."""
+"""JSON responses and their schemas: unknown values are null, times are ISO 8601 UTC."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -27,7 +27,7 @@ _FEEDBACK = ("verdict", "note", "author", "time")
 
 
 def to_json(body: object) -> bytes:
-    """JSON without NaN: numbers that are not finite become null, numpy arrays become lists.
+    """Serialize to JSON: non-finite numbers become null, numpy arrays become lists.
 
     >>> to_json({"value": float("nan")})
     b'{"value":null}'
@@ -36,12 +36,12 @@ def to_json(body: object) -> bytes:
 
 
 def json_response(body: object, status: int = 200) -> Response:
-    """A JSON answer."""
+    """Return a JSON response."""
     return Response(to_json(body), status, media_type="application/json")
 
 
 def with_iso_times(data: Mapping[str, object]) -> Json:
-    """Fields of a noun as they go out; a time that is int64 ns becomes ISO 8601, `since` 0 is unknown.
+    """Return a copy with the time fields (int64 ns UTC) as ISO 8601; `since` 0 becomes None.
 
     >>> with_iso_times({"start": 1_500_000_000, "end": None})
     {'start': '1970-01-01T00:00:01.500Z', 'end': None}
@@ -58,7 +58,7 @@ _cached_iso = lru_cache(4096)(iso)
 
 
 def event_json(event: Mapping[str, object]) -> Json:
-    """An event as it goes out: as `wire`, and so for every noun in it, or in a list of it.
+    """Return an event with ISO 8601 times, also for nested mappings and lists of mappings.
 
     >>> event_json({"id": "a", "shadow": {"time": 0}})
     {'id': 'a', 'shadow': {'time': '1970-01-01T00:00:00.000Z'}}
@@ -74,43 +74,43 @@ def event_json(event: Mapping[str, object]) -> Json:
     return body
 
 
-def _fields_json(noun: object, names: tuple[str, ...]) -> Json:
-    return with_iso_times({name: getattr(noun, name) for name in names})
+def _fields_json(record: object, names: tuple[str, ...]) -> Json:
+    return with_iso_times({name: getattr(record, name) for name in names})
 
 
 def series_json(view: SeriesView) -> Json:
-    """Series."""
+    """Return a series as JSON."""
     return _fields_json(view, _SERIES)
 
 
 def anomaly_json(anomaly: Anomaly) -> Json:
-    """Anomaly."""
+    """Return an anomaly as JSON."""
     return _fields_json(anomaly, _ANOMALY)
 
 
 def feedback_json(feedback: Feedback) -> Json:
-    """Feedback of one anomaly."""
+    """Return feedback as JSON."""
     return _fields_json(feedback, _FEEDBACK)
 
 
 def source_json(status: SourceStatus) -> Json:
-    """Source."""
+    """Return the status of a source as JSON."""
     return _fields_json(status, _SOURCE)
 
 
 def key_json(key: ApiKey) -> Json:
-    """Key, without its hash."""
+    """Return an API key as JSON, without its hash."""
     return _fields_json(key, _KEY)
 
 
 class JsonShape(BaseModel):
-    """An answer as /api-docs describes it."""
+    """Base class of the response schemas of the OpenAPI document."""
 
     model_config = ConfigDict(title=None)
 
 
 class Series(JsonShape):
-    """A series as it is now."""
+    """A series with its newest tick."""
 
     id: str = Field(examples=["3f0c2a9be1d84756a0b1c2d3e4f50617"])
     series: str = Field(examples=['cpu_busy_ratio{core="1"}'])
@@ -121,11 +121,11 @@ class Series(JsonShape):
     kind: str = Field(examples=["gauge"])
     time: str | None = Field(examples=["2026-01-01T00:00:00.000Z"])
     value: float | None
-    anomaly_score: float | None = Field(description="Above 1 = rarer than the false-alarm budget.")
+    anomaly_score: float | None = Field(description="Above 1 = rarer than the false-alarm budget allows.")
     yhat: float | None
     yhat_lower: float | None
     yhat_upper: float | None
-    learning_s: float = Field(description="Seconds until it is scored, about; 0 = it is scored.")
+    learning_s: float = Field(description="Approximate seconds until it is scored; 0 = scored.")
     anomaly_id: str | None
     detector: str | None
 
@@ -135,11 +135,11 @@ class SeriesPage(JsonShape):
 
     items: list[Series]
     total: int
-    next: str | None = Field(description="`after` of the next page; null = this is the last.")
+    next: str | None = Field(description="`after` of the next page; null = last page.")
 
 
 class Columns(JsonShape):
-    """Scores by column, oldest first."""
+    """Scores as columns, oldest first."""
 
     time: list[str]
     value: list[float | None]
@@ -159,7 +159,7 @@ class Scores(JsonShape):
 
 
 class FeedbackShape(JsonShape):
-    """A person's word on an anomaly."""
+    """Feedback of an operator on an anomaly."""
 
     verdict: Literal["right", "wrong"]
     note: str
@@ -168,14 +168,14 @@ class FeedbackShape(JsonShape):
 
 
 class AnomalyShape(JsonShape):
-    """A stretch of time in which one series behaved unlike itself."""
+    """A period in which one series deviated from its expected behaviour."""
 
     id: str = Field(examples=["01JGFJJZ000000000000000000"])
     series_id: str
     series: str
     source: str
     start: str
-    end: str | None = Field(description="null = it goes on.")
+    end: str | None = Field(description="null = still open.")
     peak_time: str
     score: float
     direction: Literal["above", "below", "absent"]
@@ -189,7 +189,7 @@ class AnomalyShape(JsonShape):
 
 
 class AnomalyDetail(AnomalyShape):
-    """With what people said."""
+    """An anomaly with its feedback."""
 
     feedback: list[FeedbackShape]
 
@@ -202,7 +202,7 @@ class AnomalyPage(JsonShape):
 
 
 class Source(JsonShape):
-    """How a source does."""
+    """Status of a source."""
 
     name: str
     state: Literal["starting", "up", "unknown"]
@@ -215,10 +215,10 @@ class Source(JsonShape):
 
 
 class Status(JsonShape):
-    """How the engine does."""
+    """Status of the engine."""
 
     version: str
-    acts: bool = Field(description="Whether there are incidents, recommendations and actions here.")
+    acts: bool = Field(description="Whether the engine runs incidents, recommendations and actions.")
     ready: bool
     waiting_for: str
     engine: dict[str, float | int | str]
@@ -226,23 +226,25 @@ class Status(JsonShape):
 
 
 class Health(JsonShape):
-    """Health for probes."""
+    """Health, for probes."""
 
     status: Literal["ok", "ready", "starting", "failing"]
     waiting_for: str = ""
-    problem: str = Field("", description='What makes the engine unfit, "" = nothing.')
+    problem: str = Field("", description='Why the engine is unhealthy; "" = healthy.')
 
 
 class Session(JsonShape):
-    """Who is logged in."""
+    """The authenticated caller."""
 
     name: str
     scopes: list[str]
-    csrf: str | None = Field(description="For X-CSRF-Token of a browser's writes; null with a Bearer key.")
+    csrf: str | None = Field(
+        description="Value of X-CSRF-Token for a browser's writes; null with a Bearer key."
+    )
 
 
 class Key(JsonShape):
-    """A key without its secret."""
+    """An API key without its secret."""
 
     id: str
     name: str
@@ -254,19 +256,21 @@ class Key(JsonShape):
 
 
 class NewKey(Key):
-    """A key that was just made."""
+    """A newly created API key."""
 
-    secret: str | None = Field(description="Shown this once; null where an Idempotency-Key repeats the call.")
+    secret: str | None = Field(
+        description="Returned only once; null in the response to a repeated Idempotency-Key."
+    )
 
 
 class KeyList(JsonShape):
-    """Every key, newest first."""
+    """All API keys, newest first."""
 
     items: list[Key]
 
 
 class ProblemShape(JsonShape):
-    """RFC 9457 problem."""
+    """A problem (RFC 9457)."""
 
     type: str = Field(examples=["urn:trimtab:problem:not-found"])
     title: str = Field(examples=["Not Found"])

@@ -1,4 +1,4 @@
-"""The nouns of the loop as they go out, and their shapes for /api-docs, both made from the nouns."""
+"""JSON and response schemas of the control loop's types, both derived from the dataclasses."""
 
 import types
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,13 @@ from trimtab.models.forecasting.confidence import ConfidenceGrade
 _OPTIONAL = (Union, types.UnionType)
 
 
-def record_json(noun: Any) -> Json:  # noqa: ANN401 - any of our dataclasses
-    """Its fields as they go out; times become ISO 8601, nouns within it likewise.
+def record_json(record: Any) -> Json:  # noqa: ANN401 - any dataclass
+    """Return a dataclass as JSON, including nested dataclasses; times become ISO 8601.
 
     >>> record_json(Pause(on=False))
     {'on': False, 'by': '', 'since': None, 'reason': ''}
     """
-    return with_iso_times({field.name: _json_value(getattr(noun, field.name)) for field in fields(noun)})
+    return with_iso_times({field.name: _json_value(getattr(record, field.name)) for field in fields(record)})
 
 
 def _json_value(value: object) -> object:
@@ -49,64 +49,70 @@ def _json_value(value: object) -> object:
 
 
 def page_json(found: Sequence[Any], limit: int) -> Json:
-    """A page of nouns, of which one more than `limit` was asked for."""
+    """Return a page of at most `limit` records; `found` holds one more if there is a next page."""
     following = found[limit - 1].id if len(found) > limit else None
-    return {"items": [record_json(noun) for noun in found[:limit]], "next": following}
+    return {"items": [record_json(record) for record in found[:limit]], "next": following}
 
 
 def target_json(view: TargetView) -> Json:
-    """A target; each knob beside its reading."""
+    """Return a target as JSON, each knob with its reading."""
     knobs = [knob_json(view, knob, reading) for knob, reading in view.knobs]
     return {**record_json(view), "metrics": dict(view.metrics), "knobs": knobs}
 
 
 def knob_json(view: TargetView, knob: Knob, reading: KnobReading | None) -> Json:
-    """A knob of a target and its value; a reading of None = it could not be read."""
+    """Return a knob of a target with its reading; None = not readable."""
     return {
-        "tool": view.tool, "target": view.target, "knob": record_json(knob),
+        "tool": view.tool,
+        "target": view.target,
+        "knob": record_json(knob),
         "reading": None if reading is None else record_json(reading),
-    }  # fmt: skip
+    }
 
 
 def tool_json(view: ToolView) -> Json:
-    """A tool."""
+    """Return a tool as JSON."""
     return {**record_json(view), "modes": dict(view.modes)}
 
 
 def forecast_json(forecast: Forecast) -> Json:
-    """A forecast; each quantile is a list of rows."""
+    """Return a forecast as JSON; each quantile is a list of rows."""
     return {
         **record_json(forecast),
         "values": {quantile: rows.tolist() for quantile, rows in forecast.values.items()},
     }
 
 
-def past_forecast_json(before: PastForecast) -> Json:
-    """What had been forecast; times and each quantile are lists of rows."""
+def past_forecast_json(forecast: PastForecast) -> Json:
+    """Return past forecasts as JSON; the times and each quantile are lists of rows."""
     return {
-        "id": before.id, "lead_s": before.lead_s, "times": [iso(time) for time in before.times.tolist()],
-        "values": {quantile: rows.tolist() for quantile, rows in before.values.items()},
-    }  # fmt: skip
+        "id": forecast.id,
+        "lead_s": forecast.lead_s,
+        "times": [iso(time) for time in forecast.times.tolist()],
+        "values": {quantile: rows.tolist() for quantile, rows in forecast.values.items()},
+    }
 
 
 def model_json(view: ModelView) -> Json:
-    """A model with its versions."""
-    versions = [{**record_json(one), "figures": dict(one.figures)} for one in view.versions]
+    """Return a model as JSON, with its versions."""
+    versions = [{**record_json(version), "figures": dict(version.figures)} for version in view.versions]
     return {**record_json(view), "versions": versions, "refused": dict(view.refused)}
 
 
 def run_json(run: PipelineRun) -> Json:
-    """A run of a pipeline."""
+    """Return a pipeline run as JSON."""
     return {**record_json(run), "figures": dict(run.figures)}
 
 
 @lru_cache(64)
-def make_shape(noun: type, name: str = "") -> type[JsonShape]:
-    """The shape of a noun for /api-docs."""
-    hints = get_type_hints(noun)
-    made: dict[str, Any] = {f.name: (_field_type(f.name, hints[f.name]), ...) for f in fields(noun)}
-    summary = (noun.__doc__ or "").split("\n")[0]
-    shape: type[JsonShape] = create_model(name or noun.__name__, __base__=JsonShape, __doc__=summary, **made)
+def make_shape(record: type, name: str = "") -> type[JsonShape]:
+    """Return the response schema of a dataclass."""
+    hints = get_type_hints(record)
+    made: dict[str, Any] = {f.name: (_field_type(f.name, hints[f.name]), ...) for f in fields(record)}
+    summary = (record.__doc__ or "").split("\n")[0]
+    shape: type[JsonShape] = create_model(
+        name or record.__name__, __base__=JsonShape, __doc__=summary, **made
+    )
     return shape
 
 
@@ -123,10 +129,10 @@ def _field_type(name: str, hint: Any) -> Any:  # noqa: ANN401 - a type or a gene
 
 
 def make_page_shape(shape: type[JsonShape], name: str) -> type[JsonShape]:
-    """A page of such things."""
+    """Return the response schema of a page of `shape`."""
     made: dict[str, Any] = {
         "items": (list[shape], ...),  # type: ignore[valid-type]  # a type that is known only now
-        "next": (str | None, Field(description="`after` of the next page; null = this is the last.")),
+        "next": (str | None, Field(description="`after` of the next page; null = last page.")),
     }
     page: type[JsonShape] = create_model(name, __base__=JsonShape, __doc__="A page, newest first.", **made)
     return page
@@ -135,7 +141,7 @@ def make_page_shape(shape: type[JsonShape], name: str) -> type[JsonShape]:
 def example_response(
     shape: type[JsonShape], example: object, status: int = 200
 ) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route: what it answers with, and an example."""
+    """Return the `responses` of a route: schema and example."""
     return {status: {"model": shape, "content": {"application/json": {"example": example}}}}
 
 
@@ -151,29 +157,33 @@ ToolShape = make_shape(ToolView, "Tool")
 
 
 class ForecastShape(JsonShape):
-    """What a series is expected to do."""
+    """Forecast of one series."""
 
-    id: str = Field(description="Of the series.")
+    id: str = Field(description="Id of the series.")
     series: str
     source: str
     unit: str
-    made: str = Field(description="The newest sample that it knows.")
-    start: str = Field(description="Time of the first row; the others follow by `step_s`.")
+    made: str = Field(description="Time of the newest sample used.")
+    start: str = Field(description="Time of the first row; the rows are `step_s` seconds apart.")
     step_s: float
-    values: dict[str, list[float | None]] = Field(description="Quantile -> its rows, in the series' unit.")
+    values: dict[str, list[float | None]] = Field(
+        description="Quantile -> values by row, in the series' unit."
+    )
     model: str
-    version: str = Field(description="Empty = no registered model serves, seasonal naive does.")
+    version: str = Field(description="Empty = seasonal naive, not a registered model.")
     confidence: ConfidenceGrade
-    past_s: float = Field(description="Seconds of history that it stands on.")
+    past_s: float = Field(description="Seconds of history used.")
 
 
 class ForecastBeforeShape(JsonShape):
-    """What a series had been expected to do."""
+    """Past forecasts of one series."""
 
-    id: str = Field(description="Of the series.")
-    lead_s: float = Field(description="How long before its time each row was forecast.")
+    id: str = Field(description="Id of the series.")
+    lead_s: float = Field(description="Seconds between making a forecast and its time.")
     times: list[str]
-    values: dict[str, list[float | None]] = Field(description="Quantile -> its rows, in the series' unit.")
+    values: dict[str, list[float | None]] = Field(
+        description="Quantile -> values by row, in the series' unit."
+    )
 
 
 class KnobShape(JsonShape):
@@ -181,16 +191,16 @@ class KnobShape(JsonShape):
 
     tool: str
     target: str
-    knob: make_shape(Knob)  # type: ignore[valid-type]  # made from the noun
+    knob: make_shape(Knob)  # type: ignore[valid-type]  # derived from the dataclass
     reading: make_shape(KnobReading) | None  # type: ignore[valid-type]  # as above
 
 
 class TargetShape(JsonShape):
-    """One target of a tool, as it is now."""
+    """Current state of one target of a tool."""
 
     tool: str
     target: str
     metrics: dict[str, float | None] = Field(description="In base units: bytes, seconds, ratio 0..1.")
     knobs: list[KnobShape]
-    actions: list[make_shape(ToolAction)]  # type: ignore[valid-type]  # made from the noun
-    problem: str = Field(description="Why something could not be read; empty = all was.")
+    actions: list[make_shape(ToolAction)]  # type: ignore[valid-type]  # derived from the dataclass
+    problem: str = Field(description="Why values could not be read; empty = all were read.")

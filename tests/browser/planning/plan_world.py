@@ -9,8 +9,7 @@ from tests.browser.control_loop_world import HOUR, LoopWorld, ulid
 from tests.browser.world import MINUTE, STEP, now_ns
 from tests.builders.series import tick_scores
 from tests.fakes.fake_models import FakeModelService
-from trimtab.engine.api.shapes.capacity_example import CAPACITY
-from trimtab.engine.api.shapes.examples import FORECAST, MODEL, PIPELINE_RUN, RECOMMENDATION
+from trimtab.engine.api.shapes.examples import CAPACITY, FORECAST, MODEL, PIPELINE_RUN, RECOMMENDATION
 from trimtab.engine.types import (
     Estimate,
     LoadPath,

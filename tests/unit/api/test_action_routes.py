@@ -77,9 +77,7 @@ async def test_polling_with_an_etag_costs_nothing(api):
 
 async def test_approving_names_the_person(api):
     """An approval changes the state, keeps who gave it, and stands in the audit."""
-    anna = api.anonymous_client(
-        headers={"Authorization": f"Bearer {api.create_key('approve', name='anna')}"}
-    )
+    anna = api.anonymous_client(headers={"Authorization": f"Bearer {api.create_key('approve', name='anna')}"})
     answer = (await anna.post(f"{PATH}/approve")).json()
     assert (answer["state"], answer["approver"]) == ("approved", "anna")
     assert answer["approved"] == "2026-01-01T00:00:00.000Z"
@@ -204,7 +202,7 @@ async def test_pause_stops_and_a_person_lets_go(api):
         "2026-01-01T00:00:00.000Z",
     )
     assert_problem(await program.post(f"{PATH}/apply"), 409, "paused")
-    assert_problem(await program.delete("/api/pause"), 403, "Only a person")
+    assert_problem(await program.delete("/api/pause"), 403, "Only an operator")
     browser, csrf = await api.browser_client(["approve", "read"])
     assert (await browser.delete("/api/pause?reason=done", headers={"X-CSRF-Token": csrf})).json()[
         "on"

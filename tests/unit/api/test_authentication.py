@@ -189,11 +189,11 @@ async def test_writes_from_other_sites_are_refused(api, headers):
     """Neither a write with the right token nor a log-in may come from another site's page."""
     browser, csrf = await api.browser_client()
     answer = await browser.post(FEEDBACK, json=RIGHT, headers={"X-CSRF-Token": csrf, **headers})
-    assert_problem(answer, 403, "another site")
+    assert_problem(answer, 403, "other sites")
     log_in = await api.anonymous_client().post(
         "/api/session", json={"key": api.create_key("read")}, headers=headers
     )
-    assert_problem(log_in, 403, "another site")
+    assert_problem(log_in, 403, "other sites")
     assert COOKIE not in log_in.cookies
 
 
@@ -241,7 +241,7 @@ async def test_a_login_link_works_once(api):
     second = await api.anonymous_client().get(url)
     assert second.status_code == 401
     assert COOKIE not in second.cookies
-    assert "does not work any more" in second.text
+    assert "is no longer valid" in second.text
 
 
 async def test_a_used_login_link_stays_used_after_a_restart(api):

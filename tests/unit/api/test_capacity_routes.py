@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.builders.api_client import ApiHarness, assert_problem
-from trimtab.engine.api.shapes.capacity_example import CAPACITY
+from trimtab.engine.api.shapes.examples import CAPACITY
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_a_settings_key_file_that_cannot_be_read_is_named(store, clock, tmp_path
     with pytest.raises(SettingsError, match=r"admin_key_file .*gone.* No such file"):
         api_keys.apply_settings_key(store, clock, Api(admin_key_file=tmp_path / "gone"))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SettingsError, match="not text"):
+    with pytest.raises(SettingsError, match="not UTF-8 text"):
         api_keys.apply_settings_key(store, clock, Api(admin_key_file=tmp_path / "binary"))
 
 

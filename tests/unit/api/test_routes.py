@@ -98,7 +98,7 @@ async def test_series_are_searched_and_filtered(program):
         (f"/api/series/{KEYS[0].id}/scores?points=1", "points"),
         (f"/api/series/{KEYS[0].id}/scores?since=yesterday", "2026-01-01T00:00:00Z"),
         (f"/api/series/{KEYS[0].id}/scores?since=2026-01-01T00:00:00", "2026-01-01T00:00:00Z"),  # no offset
-        (f"/api/series/{KEYS[0].id}/scores?since=2026-02-30T00:00:00Z", "no such moment"),
+        (f"/api/series/{KEYS[0].id}/scores?since=2026-02-30T00:00:00Z", "no such date"),
         (f"/api/series/{KEYS[0].id}/scores?since=2026-01-01T00:00:00+01:00", "%2B"),  # + is a space there
         (f"/api/series/{KEYS[0].id}/scores?until=0001-01-01T00:00:00Z", "1678"),
         (

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.builders.engine_actions import HIT_RATIO, MIB, FakeCache, engine_with_history
-from trimtab.engine.api.shapes.capacity_example import CAPACITY
+from trimtab.engine.api.shapes.examples import CAPACITY
 from trimtab.engine.settings import Settings
 from trimtab.engine.types import ActionState, RecommendationState
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from trimtab.engine.api.shapes.capacity_example import CAPACITY
+from trimtab.engine.api.shapes.examples import CAPACITY
 from trimtab.engine.recommendations.recommender import Recommender
 from trimtab.engine.recommendations.scaling_advice import draft_scaling
 from trimtab.engine.recommendations.target_facts import TargetFacts

@@ -1,4 +1,4 @@
-"""Alerts of an Alertmanager (webhook version 4): each becomes a change that stands beside incidents."""
+"""Webhook for Alertmanager alerts (version 4); each alert is stored as a change event."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -19,7 +19,7 @@ Labels = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_
 
 
 class AlertBody(BaseModel):
-    """One alert. What Alertmanager adds in later versions is left aside."""
+    """One alert. Unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
     status: Literal["firing", "resolved"]
@@ -53,16 +53,16 @@ class AlertsBody(BaseModel):
 
 
 class Taken(JsonShape):
-    """How many alerts were taken."""
+    """Number of accepted alerts."""
 
     taken: int
 
 
-@router.post("", summary="Take alerts", responses=example_response(Taken, {"taken": 1}))
+@router.post("", summary="Receive alerts", responses=example_response(Taken, {"taken": 1}))
 async def take_alerts(write: WriteDep, ports: LoopPortsDep, body: AlertsBody) -> Response:
-    """Alertmanager's webhook. A repetition of an alert, and its end, change what is kept of it.
+    """Alertmanager's webhook. A repeated or resolved alert updates its stored change event.
 
-    Alerts of our own incidents, which an Alertmanager may send back, are left aside.
+    Alerts of our own incidents, which an Alertmanager may send back, are ignored.
     """
     alerts = [alert for alert in map(_parse_alert, body.alerts) if not alert.is_own]
     return await write.respond_async(
@@ -86,7 +86,7 @@ def _parse_alert(body: AlertBody) -> Alert:
 
 
 def alert_change(alert: Alert, by: str) -> Change:
-    """An alert as a change; the same alert has the same id whenever it is told again.
+    """Return an alert as a change event; repetitions of an alert have the same id.
 
     >>> alert_change(Alert("c1f0", 1_767_225_600_000_000_000, None, {"alertname": "HighLatency"}), "am").title
     'alert: HighLatency'

@@ -1,4 +1,4 @@
-"""Anomalies, and what people say of them."""
+"""Routes of anomalies and of feedback on them."""
 
 from typing import Annotated
 
@@ -34,7 +34,7 @@ router = APIRouter(prefix="/api/anomalies", tags=["anomalies"])
 
 
 class FeedbackBody(BaseModel):
-    """A verdict on an anomaly."""
+    """Feedback on an anomaly."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"verdict": "wrong", "note": "nightly backup"}]}
@@ -50,7 +50,7 @@ def list_anomalies(
         str | None, Query(pattern=SERIES_ID_FORM, description="Only of this series.")
     ] = None,
     source: Annotated[str | None, Query(max_length=200, description="Only of this source.")] = None,
-    open: Annotated[bool, Query(description="Only those that go on.")] = False,  # noqa: A002 - its name in the API
+    open: Annotated[bool, Query(description="Only open anomalies.")] = False,  # noqa: A002 - its name in the API
     since: Since = None,
     until: Until = None,
     min_score: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
@@ -72,24 +72,24 @@ def list_anomalies(
         after=None if after is None else parse_ulid("after", after),
         limit=limit + 1,
     )
-    following = found[limit - 1].id if len(found) > limit else None
-    return json_response({"items": [anomaly_json(a) for a in found[:limit]], "next": following})
+    next_cursor = found[limit - 1].id if len(found) > limit else None
+    return json_response({"items": [anomaly_json(a) for a in found[:limit]], "next": next_cursor})
 
 
 @router.get("/{anomaly_id}", summary="One anomaly", responses={200: {"model": AnomalyDetail}})
 def one_anomaly(context: ContextDep, anomaly_id: AnomalyId) -> Response:
     """An anomaly with its feedback."""
     anomaly = anomaly_json(context.store.anomaly(anomaly_id))
-    words = [feedback_json(word) for word in context.store.feedback(anomaly_id)]
-    return json_response({**anomaly, "feedback": words})
+    feedback = [feedback_json(item) for item in context.store.feedback(anomaly_id)]
+    return json_response({**anomaly, "feedback": feedback})
 
 
 @router.post(
-    "/{anomaly_id}/feedback", status_code=201, summary="Say whether it was right",
+    "/{anomaly_id}/feedback", status_code=201, summary="Give feedback",
     responses={201: {"model": FeedbackShape}},
 )  # fmt: skip
 def give_feedback(write: WriteDep, anomaly_id: AnomalyId, body: FeedbackBody) -> Response:
-    """Keep a person's word; a later one of the same person replaces it."""
+    """Store feedback on an anomaly; it replaces earlier feedback of the same author."""
     return write.respond(
         body.model_dump_json(),
         lambda: _save_feedback(write.context, anomaly_id, body, write.caller),
@@ -99,6 +99,6 @@ def give_feedback(write: WriteDep, anomaly_id: AnomalyId, body: FeedbackBody) ->
 def _save_feedback(
     context: ApiContext, anomaly_id: str, body: FeedbackBody, author: str
 ) -> tuple[int, bytes]:
-    word = Feedback(anomaly_id, body.verdict, body.note, author, context.clock.now())
-    context.store.save_feedback(word)
-    return 201, to_json(feedback_json(word))
+    feedback = Feedback(anomaly_id, body.verdict, body.note, author, context.clock.now())
+    context.store.save_feedback(feedback)
+    return 201, to_json(feedback_json(feedback))

@@ -1,4 +1,4 @@
-"""Deploys and other changes, told to us; they stand beside incidents."""
+"""Routes of change events, such as deploys; incidents show the changes near them."""
 
 from typing import Annotated
 
@@ -34,7 +34,7 @@ LabelValue = Annotated[str, Field(max_length=1024)]
 
 
 class ChangeBody(BaseModel):
-    """A change that somebody made."""
+    """A change event."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -51,7 +51,7 @@ class ChangeBody(BaseModel):
     )
     kind: ChangeKind = ChangeKind.OTHER
     title: str = Field(min_length=1, max_length=300)
-    time: str | None = Field(None, description="When, ISO 8601 with offset; now unless given.")
+    time: str | None = Field(None, description="Time of the change, ISO 8601 with offset; null = now.")
     labels: dict[LabelName, LabelValue] = Field({}, max_length=50)
     url: str = Field("", max_length=2000, pattern=r"^(https?://\S+)?$")
 
@@ -64,7 +64,7 @@ _PAGE = example_response(make_page_shape(ChangeShape, "ChangePage"), {"items": [
 def list_changes(
     ports: LoopPortsDep, since: Since = None, until: Until = None, limit: Limit = 100, after: After = None
 ) -> Response:
-    """A page of deploys, restarts, settings and own actions, newest first."""
+    """A page of change events (deploys, restarts, configuration, own actions), newest first."""
     found = ports.incidents.changes(
         since=parse_optional_time("since", since),
         until=parse_optional_time("until", until),
@@ -75,10 +75,10 @@ def list_changes(
 
 
 @router.post(
-    "", status_code=201, summary="Tell of a change", responses=example_response(ChangeShape, _EXAMPLE, 201)
+    "", status_code=201, summary="Report a change", responses=example_response(ChangeShape, _EXAMPLE, 201)
 )
 def tell_change(write: WriteDep, ports: LoopPortsDep, body: ChangeBody) -> Response:
-    """Say that something was deployed, restarted or set, so that it is shown beside what follows."""
+    """Report a deploy, restart or configuration change; incidents after it show it."""
     now = write.context.clock.now()
     time = now if body.time is None else parse_time("time", body.time)
     change = Change(new_ulid(now), time, body.kind, body.title, write.caller, body.labels, body.url)

@@ -1,4 +1,4 @@
-"""Incidents: the story of each, and what people do about them."""
+"""Routes of incidents: lists, details, and operator actions."""
 
 from collections.abc import Awaitable
 from typing import Annotated
@@ -40,44 +40,46 @@ Ulid = Annotated[str, Field(pattern=ULID_FORM)]
 
 
 class Done(JsonShape):
-    """What was done in an incident, and what came of it."""
+    """An action taken in an incident, with its outcome."""
 
     title: str
     state: ActionState
     words: str
 
 
-class Alike(IncidentShape):  # type: ignore[misc, valid-type]  # made from the noun
-    """A past incident that looked like it."""
+class Alike(IncidentShape):  # type: ignore[misc, valid-type]  # derived from the dataclass
+    """A similar past incident."""
 
     done: list[Done]
 
 
 class IncidentDetail(IncidentShape):  # type: ignore[misc, valid-type]  # as above
-    """An incident with what stands around it."""
+    """An incident with its anomalies, changes, recommendations and similar incidents."""
 
-    anomalies: list[AnomalyShape] = Field(description="The first 100; `anomaly_ids` has them all.")
+    anomalies: list[AnomalyShape] = Field(description="The first 100; `anomaly_ids` lists all.")
     changes: list[ChangeShape]  # type: ignore[valid-type]  # as above
     recommendations: list[RecommendationShape]  # type: ignore[valid-type]  # as above
     alike: list[Alike]
 
 
 class NoteBody(BaseModel):
-    """What a person has to say about it."""
+    """A note of the operator."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"note": "I look into it"}]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"note": "I am investigating"}]}
+    )
     note: str = Field("", max_length=2000)
 
 
 class MergeBody(BaseModel):
-    """The incident that takes this one over."""
+    """The incident to merge into."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"into": INCIDENT.id}]})
     into: Ulid
 
 
 class SplitBody(BaseModel):
-    """The anomalies that do not belong to it."""
+    """The anomalies to move into a new incident."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"anomaly_ids": list(INCIDENT.anomaly_ids)}]}
@@ -105,7 +107,7 @@ _NO_NOTE = NoteBody(note="")
 def list_incidents(
     ports: LoopPortsDep,
     state: IncidentState | None = None,
-    open: Annotated[bool, Query(description="Only those that go on.")] = False,  # noqa: A002 - its name in the API
+    open: Annotated[bool, Query(description="Only open incidents.")] = False,  # noqa: A002 - its name in the API
     since: Since = None,
     until: Until = None,
     pattern: Annotated[str | None, Query(max_length=200, description="Only with this pattern.")] = None,
@@ -114,7 +116,7 @@ def list_incidents(
     limit: Limit = 100,
     after: After = None,
 ) -> Response:
-    """A page of incidents, newest first; those that were merged into another are left out."""
+    """A page of incidents, newest first; incidents that were merged into another are omitted."""
     found = ports.incidents.incidents(
         state=state,
         open_only=open,
@@ -133,65 +135,65 @@ def list_incidents(
     "/{incident_id}", summary="One incident", responses=example_response(IncidentDetail, _DETAIL_EXAMPLE)
 )
 def one_incident(context: ContextDep, ports: LoopPortsDep, incident_id: IncidentId) -> Response:
-    """Its story: suspects, patterns, anomalies, changes, recommendations, and similar incidents."""
+    """An incident with suspects, patterns, anomalies, changes, recommendations and similar incidents."""
     return json_response(incident_detail(ports, context.store, ports.incidents.incident(incident_id)))
 
 
-@router.post("/{incident_id}/acknowledge", summary="Look after it", responses=_ONE)
+@router.post("/{incident_id}/acknowledge", summary="Acknowledge an incident", responses=_ONE)
 async def acknowledge(
     write: WriteDep, ports: LoopPortsDep, incident_id: IncidentId, body: NoteBody = _NO_NOTE
 ) -> Response:
-    """Say that somebody looks after it."""
-    desk = ports.incident_actions
+    """Acknowledge an incident: an operator is working on it."""
+    actions = ports.incident_actions
     return await write.respond_async(
         body.model_dump_json(),
-        lambda _: _incident_response(desk.acknowledge(incident_id, write.caller, body.note)),
+        lambda _: _incident_response(actions.acknowledge(incident_id, write.caller, body.note)),
     )
 
 
-@router.post("/{incident_id}/resolve", summary="Say that it is over", responses=_ONE)
+@router.post("/{incident_id}/resolve", summary="Resolve an incident", responses=_ONE)
 async def resolve(
     write: WriteDep, ports: LoopPortsDep, incident_id: IncidentId, body: NoteBody = _NO_NOTE
 ) -> Response:
-    """Say that it is over, or is no trouble."""
-    desk = ports.incident_actions
+    """Resolve an incident: it is over, or is no problem."""
+    actions = ports.incident_actions
     return await write.respond_async(
         body.model_dump_json(),
-        lambda _: _incident_response(desk.resolve(incident_id, write.caller, body.note)),
+        lambda _: _incident_response(actions.resolve(incident_id, write.caller, body.note)),
     )
 
 
-@router.post("/{incident_id}/reopen", summary="Say that it is not over", responses=_ONE)
+@router.post("/{incident_id}/reopen", summary="Reopen an incident", responses=_ONE)
 async def reopen(
     write: WriteDep, ports: LoopPortsDep, incident_id: IncidentId, body: NoteBody = _NO_NOTE
 ) -> Response:
-    """Take back that it was acknowledged or resolved."""
-    desk = ports.incident_actions
+    """Reopen an acknowledged or resolved incident."""
+    actions = ports.incident_actions
     return await write.respond_async(
         body.model_dump_json(),
-        lambda _: _incident_response(desk.reopen(incident_id, write.caller, body.note)),
+        lambda _: _incident_response(actions.reopen(incident_id, write.caller, body.note)),
     )
 
 
-@router.post("/{incident_id}/merge", summary="Put it into another", responses=_ONE)
+@router.post("/{incident_id}/merge", summary="Merge an incident", responses=_ONE)
 async def merge(write: WriteDep, ports: LoopPortsDep, incident_id: IncidentId, body: MergeBody) -> Response:
-    """Its anomalies belong to another incident, which is given back."""
-    desk = ports.incident_actions
+    """Move the anomalies into another incident; returns that incident."""
+    actions = ports.incident_actions
     return await write.respond_async(
         body.model_dump_json(),
-        lambda _: _incident_response(desk.merge(incident_id, body.into, write.caller)),
+        lambda _: _incident_response(actions.merge(incident_id, body.into, write.caller)),
     )
 
 
-@router.post("/{incident_id}/split", summary="Part it in two", responses=_ONE)
+@router.post("/{incident_id}/split", summary="Split an incident", responses=_ONE)
 async def split(write: WriteDep, ports: LoopPortsDep, incident_id: IncidentId, body: SplitBody) -> Response:
-    """Some of its anomalies are an incident of their own, which is given back."""
-    desk = ports.incident_actions
+    """Move some of the anomalies into a new incident; returns the new incident."""
+    actions = ports.incident_actions
     return await write.respond_async(
         body.model_dump_json(),
-        lambda _: _incident_response(desk.split(incident_id, body.anomaly_ids, write.caller)),
+        lambda _: _incident_response(actions.split(incident_id, body.anomaly_ids, write.caller)),
     )
 
 
-async def _incident_response(changing: Awaitable[Incident]) -> tuple[int, bytes]:
-    return 200, to_json(record_json(await changing))
+async def _incident_response(pending: Awaitable[Incident]) -> tuple[int, bytes]:
+    return 200, to_json(record_json(await pending))

@@ -1,4 +1,4 @@
-"""Series as they are now, and their scores over time."""
+"""Routes of series: current values and scores over time."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -42,16 +42,16 @@ async def list_series(
     limit: Limit = 100,
     after: After = None,
 ) -> Response:
-    """A page of series with value, expected band and score as of their newest tick."""
-    page, total, following = context.live.series_page(
+    """A page of series with value, expected band and score of their newest tick."""
+    page, total, next_cursor = context.live.series_page(
         search=search, source=source, after=after, limit=limit, sort=sort
     )
-    return json_response({"items": [series_json(view) for view in page], "total": total, "next": following})
+    return json_response({"items": [series_json(view) for view in page], "total": total, "next": next_cursor})
 
 
 @router.get("/{series_id}", summary="One series", responses={200: {"model": Series}})
 async def one_series(context: ContextDep, series_id: SeriesId) -> Response:
-    """Value, expected band and score as of its newest tick."""
+    """A series with value, expected band and score of its newest tick."""
     return json_response(series_json(context.live.series_by_id(series_id)))
 
 
@@ -61,9 +61,11 @@ async def scores(
     series_id: SeriesId,
     since: Since = None,
     until: Until = None,
-    points: Annotated[int, Query(ge=10, le=20_000, description="At most so many; extremes stay.")] = 2000,
+    points: Annotated[
+        int, Query(ge=10, le=20_000, description="Maximum number of points; extremes are kept.")
+    ] = 2000,
 ) -> Response:
-    """Value, score and expected band of one series; the last hour unless `since` says otherwise."""
+    """Values, scores and expected bands of one series; `since` defaults to one hour before `until`."""
     newest = context.clock.now() if until is None else parse_time("until", until)
     end = newest + 1 if until is None else newest
     begin = newest - HOUR_NS if since is None else parse_time("since", since)

@@ -1,4 +1,4 @@
-"""Silences: for a time, nobody is told of incidents of some entities."""
+"""Routes of silences: periods without notifications for some entities."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -27,11 +27,11 @@ Entity = Annotated[str, Field(min_length=1, max_length=MAX_ENTITY_LENGTH)]
 
 
 class SilenceShape(JsonShape):
-    """For a time, incidents of these entities are not told; they are seen and shown all the same."""
+    """A period without notifications for incidents of these entities; the incidents are still listed."""
 
-    id: str = Field(description="A ULID; settings/NAME for one that stands in the settings.")
+    id: str = Field(description="A ULID; settings/NAME for a silence of the settings.")
     entities: list[str] = Field(
-        description="Names, as redis/*; it holds where all that an incident touches match."
+        description="Names or patterns such as redis/*; all entities of an incident must match."
     )
     begin: str = Field(alias="from")
     until: str
@@ -47,7 +47,7 @@ class SilenceList(JsonShape):
 
 
 class SilenceBody(BaseModel):
-    """What is to be silent, and until when."""
+    """A new silence."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -56,13 +56,13 @@ class SilenceBody(BaseModel):
         },
     )
     entities: list[Entity] = Field(
-        min_length=1, max_length=MAX_ENTITIES, description="Names, or patterns as redis/*."
+        min_length=1, max_length=MAX_ENTITIES, description="Names, or patterns such as redis/*."
     )
     begin: str | None = Field(
-        None, alias="from", max_length=100, description="ISO 8601 with offset; null = at once."
+        None, alias="from", max_length=100, description="ISO 8601 with offset; null = now."
     )
     until: str = Field(max_length=100, description="ISO 8601 with offset.")
-    note: str = Field("", max_length=2000, description="Why, for the others.")
+    note: str = Field("", max_length=2000, description="Reason, for other operators.")
 
 
 _EXAMPLE = silence_json(SILENCE, START)
@@ -73,20 +73,20 @@ _ONE = example_response(SilenceShape, _EXAMPLE)
 def list_silences(
     context: ContextDep,
     ports: LoopPortsDep,
-    over: Annotated[bool, Query(description="With those that ended in the last 30 days.")] = False,
+    over: Annotated[bool, Query(description="Include silences that ended in the last 30 days.")] = False,
 ) -> Response:
-    """Those that hold or will, of people and of the settings."""
+    """Active and coming silences of operators and of the settings."""
     now = context.clock.now()
     found = [*ports.ledger.silences(), *ports.configured_silences()]
-    wanted = [one for one in found if over or silence_state(one, now) != "over"]
-    return json_response({"items": [silence_json(one, now) for one in wanted]})
+    wanted = [item for item in found if over or silence_state(item, now) != "over"]
+    return json_response({"items": [silence_json(item, now) for item in wanted]})
 
 
 @router.post(
-    "", status_code=201, summary="Silence something", responses=example_response(SilenceShape, _EXAMPLE, 201)
+    "", status_code=201, summary="Create a silence", responses=example_response(SilenceShape, _EXAMPLE, 201)
 )
 async def add_silence(write: WriteDep, ports: LoopPortsDep, body: SilenceBody) -> Response:
-    """From the next tick on nobody is told of incidents that touch these entities only."""
+    """Suppress notices of incidents that affect only these entities, from the next tick on."""
     return await write.respond_async(
         body.model_dump_json(), lambda _: _add_silence(write.context, ports, write.caller, body)
     )
@@ -96,7 +96,7 @@ async def add_silence(write: WriteDep, ports: LoopPortsDep, body: SilenceBody) -
 async def end_silence(
     context: ContextDep, ports: LoopPortsDep, principal: PrincipalDep, silence_id: SilenceId
 ) -> Response:
-    """What it held back and still goes on is told at the next tick."""
+    """End a silence now; suppressed notices of open incidents are sent at the next tick."""
     ended = await asyncio.to_thread(ports.ledger.end_silence, silence_id, principal.name)
     return json_response(silence_json(ended, context.clock.now()))
 

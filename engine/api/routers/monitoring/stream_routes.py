@@ -1,4 +1,4 @@
-"""What happens, as it happens."""
+"""Route of the live event stream."""
 
 from collections.abc import AsyncIterator
 
@@ -25,9 +25,9 @@ router = APIRouter(prefix="/api", tags=["stream"])
     }},
 )  # fmt: skip
 async def stream(context: ContextDep, principal: PrincipalDep) -> Response:
-    """Ticks, and what begins, changes or ends: anomalies, incidents, recommendations, actions, the pause.
+    """Ticks, and changes of anomalies, sources, incidents, recommendations, actions and the pause.
 
-    Sources that come or go, too. At most 100 readers.
+    At most 100 clients.
     """
     return StreamResponse(_events(context, principal), context.streams)
 

@@ -1,4 +1,4 @@
-"""What the load of series is expected to be."""
+"""Routes of load forecasts."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/api/forecasts", tags=["forecasts"])
 _PAGE = example_response(
     make_page_shape(ForecastShape, "ForecastPage"), {"items": [forecast_json(FORECAST)], "next": None}
 )
-SeriesOnly = Annotated[str | None, Query(pattern=SERIES_ID, description="Only of the series of this id.")]
+SeriesOnly = Annotated[str | None, Query(pattern=SERIES_ID, description="Only the series with this id.")]
 
 
 @router.get("", summary="List forecasts", responses=_PAGE)
@@ -33,22 +33,22 @@ async def list_forecasts(
     limit: Limit = 100,
     after: After = None,
 ) -> Response:
-    """A page of forecasts by id of their series: from `start` on, one row every `step_s`, by quantile.
+    """A page of forecasts by series id: quantiles from `start`, one row every `step_s` seconds.
 
-    A series of which nothing can be said yet, as after less than half an hour, has none.
+    A series with less than about half an hour of history has no forecast.
     """
     found = models.forecasts(series_id=series, search=search, after=after, limit=limit + 1)
-    following = found[limit - 1].id if len(found) > limit else None
-    return json_response({"items": [forecast_json(one) for one in found[:limit]], "next": following})
+    next_cursor = found[limit - 1].id if len(found) > limit else None
+    return json_response({"items": [forecast_json(item) for item in found[:limit]], "next": next_cursor})
 
 
 @router.get(
-    "/{series_id}/before", summary="What had been forecast",
+    "/{series_id}/before", summary="Past forecasts",
     responses=example_response(ForecastBeforeShape, past_forecast_json(PAST_FORECAST)),
 )  # fmt: skip
 async def forecast_before(models: ModelsDep, series_id: SeriesId) -> Response:
-    """The last day of a series as it was forecast `lead_s` before, to be held against what came.
+    """Forecasts of the last day, each made `lead_s` seconds before its time, to compare with actual values.
 
-    Empty while nothing that old is kept of it.
+    Empty until forecasts are old enough.
     """
     return json_response(past_forecast_json(await models.past_forecast(series_id)))

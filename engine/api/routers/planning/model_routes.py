@@ -1,4 +1,4 @@
-"""Models that forecast: champion, challenger, how they do; promote and roll back."""
+"""Routes of forecasting models: list, promote, roll back."""
 
 from collections.abc import Awaitable
 
@@ -20,7 +20,7 @@ _ONE = example_response(ModelShape, _EXAMPLE)
 
 
 class PromoteBody(BaseModel):
-    """Which version is to serve."""
+    """The version to promote."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": "4"}]})
     version: str = Field(min_length=1, max_length=40)
@@ -32,24 +32,24 @@ class PromoteBody(BaseModel):
     responses=example_response(make_page_shape(ModelShape, "ModelPage"), {"items": [_EXAMPLE], "next": None}),
 )
 async def list_models(models: ModelsDep) -> Response:
-    """Every model: which version serves, which challenges it, how they were judged and how they do."""
-    return json_response({"items": [model_json(one) for one in await models.models()], "next": None})
+    """All models with their versions: champion, challenger, evaluation and current errors."""
+    return json_response({"items": [model_json(item) for item in await models.models()], "next": None})
 
 
-@router.post("/{name}/promote", summary="Let a version serve", responses=_ONE)
+@router.post("/{name}/promote", summary="Promote a version", responses=_ONE)
 async def promote(write: WriteDep, models: ModelsDep, name: ModelName, body: PromoteBody) -> Response:
-    """Make a version the champion, whatever the gate said; its files are checked before."""
+    """Make a version the champion regardless of the promotion gate; its files are verified first."""
     return await write.respond_async(
         body.model_dump_json(),
         lambda _: _model_response(models.promote(name, body.version, write.caller)),
     )
 
 
-@router.post("/{name}/rollback", summary="Let the previous champion serve", responses=_ONE)
+@router.post("/{name}/rollback", summary="Restore the previous champion", responses=_ONE)
 async def rollback(write: WriteDep, models: ModelsDep, name: ModelName) -> Response:
-    """Go back to the champion before this one."""
+    """Restore the previous champion."""
     return await write.respond_async("", lambda _: _model_response(models.rollback(name, write.caller)))
 
 
-async def _model_response(changing: Awaitable[ModelView]) -> tuple[int, bytes]:
-    return 200, to_json(model_json(await changing))
+async def _model_response(pending: Awaitable[ModelView]) -> tuple[int, bytes]:
+    return 200, to_json(model_json(await pending))

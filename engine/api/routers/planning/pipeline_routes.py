@@ -1,4 +1,4 @@
-"""Runs of the pipelines that train models."""
+"""Routes of training runs."""
 
 from collections.abc import Awaitable
 
@@ -23,28 +23,31 @@ _EXAMPLE = run_json(PIPELINE_RUN)
 
 
 @router.get(
-    "/{name}/runs", summary="List runs",
-    responses=example_response(make_page_shape(PipelineRunShape, "PipelineRunPage"), {"items": [_EXAMPLE], "next": None}),
-)  # fmt: skip
+    "/{name}/runs",
+    summary="List runs",
+    responses=example_response(
+        make_page_shape(PipelineRunShape, "PipelineRunPage"), {"items": [_EXAMPLE], "next": None}
+    ),
+)
 async def list_runs(models: ModelsDep, name: ModelName, limit: Limit = 100, after: After = None) -> Response:
-    """A page of runs, newest first, with what came of them."""
+    """A page of training runs with their results, newest first."""
     found = await models.runs(
         name, after=None if after is None else parse_ulid("after", after), limit=limit + 1
     )
-    following = found[limit - 1].id if len(found) > limit else None
-    return json_response({"items": [run_json(one) for one in found[:limit]], "next": following})
+    next_cursor = found[limit - 1].id if len(found) > limit else None
+    return json_response({"items": [run_json(item) for item in found[:limit]], "next": next_cursor})
 
 
 @router.post(
     "/{name}/runs",
     status_code=202,
-    summary="Train now",
+    summary="Start a training run",
     responses=example_response(PipelineRunShape, _EXAMPLE, 202),
 )
 async def start_run(write: WriteDep, models: ModelsDep, name: ModelName) -> Response:
-    """Train a model anew, now. One runs at a time; the answer is the run, which goes on."""
+    """Start a training run; only one runs at a time. Returns the run, which continues in the background."""
     return await write.respond_async("", lambda _: _run_response(models.start_training(name, write.caller)))
 
 
-async def _run_response(beginning: Awaitable[PipelineRun]) -> tuple[int, bytes]:
-    return 202, to_json(run_json(await beginning))
+async def _run_response(pending: Awaitable[PipelineRun]) -> tuple[int, bytes]:
+    return 202, to_json(run_json(await pending))

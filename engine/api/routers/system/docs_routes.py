@@ -1,4 +1,4 @@
-"""/api-docs: Swagger UI from our own files, and the OpenAPI document that it reads."""
+"""Routes of /api-docs: Swagger UI from local files, and the OpenAPI document."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,7 @@ _HEADERS = {
 }
 
 
-@router.get("/api/openapi.json", summary="This description")
+@router.get("/api/openapi.json", summary="OpenAPI document")
 def openapi(request: Request) -> Response:
     """The OpenAPI document."""
     return json_response(cast("dict[str, Any]", request.app.openapi()))
@@ -28,20 +28,20 @@ def openapi(request: Request) -> Response:
 
 @router.get("/api-docs", include_in_schema=False)
 async def page(context: ContextDep) -> Response:
-    """Swagger UI; a page that says how to build it where its files are missing."""
+    """Swagger UI, or a page that says how to build it if its files are missing."""
     built = all((_bundled_dir(context.web_dir) / name).is_file() for name in BUNDLED_FILES)
     return FileResponse(ASSETS_DIR / ("docs.html" if built else "docs-not-built.html"), headers=_HEADERS)
 
 
 @router.get("/api-docs/{asset}", include_in_schema=False)
 async def asset(context: ContextDep, asset: str) -> Response:
-    """One of the page's files."""
+    """A file of the page."""
     if asset == "init.js":
         return FileResponse(ASSETS_DIR / "init.js", headers=_HEADERS)
     path = _bundled_dir(context.web_dir) / asset
     if asset not in BUNDLED_FILES or not path.is_file():
         raise ProblemError(
-            404, f"There is no file {asset[:100]!r} here; `make web` builds those of /api-docs."
+            404, f"There is no file {asset[:100]!r}; `make web` builds the files of /api-docs."
         )
     return FileResponse(path, headers=_HEADERS)
 

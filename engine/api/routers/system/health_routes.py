@@ -1,4 +1,4 @@
-"""Whether the process lives and the engine ticks."""
+"""Routes of the liveness and readiness probes."""
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -9,20 +9,24 @@ from trimtab.engine.api.shapes.json_shapes import Health, json_response
 router = APIRouter(prefix="/api/health", tags=["health"])
 
 
-@router.get("/live", summary="The process answers", responses={200: {"model": Health}})
+@router.get("/live", summary="Liveness", responses={200: {"model": Health}})
 async def live() -> Response:
-    """Always 200 while the process can answer at all."""
+    """Always 200 while the process responds."""
     return json_response({"status": "ok"})
 
 
 @router.get(
-    "/ready", summary="The engine ticks",
-    responses={200: {"model": Health}, 503: {"model": Health, "description": "It is starting, or unfit."}},
-)  # fmt: skip
+    "/ready",
+    summary="Readiness",
+    responses={
+        200: {"model": Health},
+        503: {"model": Health, "description": "The engine is starting or unhealthy."},
+    },
+)
 async def ready(context: ContextDep) -> Response:
-    """200 once sources are read and scored; until then 503 and what it waits for.
+    """200 once sources are read and scored; until then 503 with what the engine waits for.
 
-    503 with the `problem`, too, while the store is unusable.
+    Also 503, with a `problem`, while the store is unusable.
     """
     is_ready, waiting_for = context.live.readiness()
     problem = "the store is unusable; GET /api/status says why" if context.live.problem() else ""

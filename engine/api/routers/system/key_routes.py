@@ -1,4 +1,4 @@
-"""API keys."""
+"""Routes of API keys."""
 
 import threading
 
@@ -7,8 +7,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from trimtab.engine.api.api_context import ApiContext, ContextDep, PrincipalDep
-from trimtab.engine.api.audit_notes import append_audit_row
+from trimtab.engine.api.api_context import ApiContext, ContextDep, PrincipalDep, append_audit_row
 from trimtab.engine.api.idempotency import WriteDep
 from trimtab.engine.api.parameters import KeyId
 from trimtab.engine.api.security import api_keys
@@ -21,7 +20,7 @@ _create_lock = threading.Lock()
 
 
 class KeyBody(BaseModel):
-    """A key to be made."""
+    """A new API key."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -29,18 +28,18 @@ class KeyBody(BaseModel):
     )
     name: str = Field(min_length=1, max_length=100)
     scopes: list[Scope] = Field(min_length=1)
-    expires_in_days: float | None = Field(365, gt=0, le=3650, description="null = it does not expire.")
+    expires_in_days: float | None = Field(365, gt=0, le=3650, description="null = does not expire.")
 
 
 @router.get("", summary="List keys", responses={200: {"model": KeyList}})
 def list_keys(context: ContextDep) -> Response:
-    """Every key without its secret, newest first, revoked and expired ones too."""
+    """All API keys without their secrets, newest first, including revoked and expired ones."""
     return json_response({"items": [key_json(key) for key in api_keys.list_keys(context.store)]})
 
 
-@router.post("", status_code=201, summary="Make a key", responses={201: {"model": NewKey}})
+@router.post("", status_code=201, summary="Create a key", responses={201: {"model": NewKey}})
 def create_key(write: WriteDep, body: KeyBody) -> Response:
-    """A new key. Its secret is in this answer and nowhere else."""
+    """Create an API key. Only this response contains its secret."""
     return write.respond(
         body.model_dump_json(),
         lambda: _create(write.context, write.caller, body),
@@ -50,7 +49,7 @@ def create_key(write: WriteDep, body: KeyBody) -> Response:
 
 @router.delete("/{key_id}", status_code=204, summary="Revoke a key")
 def revoke_key(context: ContextDep, principal: PrincipalDep, key_id: KeyId) -> Response:
-    """It is refused from now on, and the sessions that it opened end."""
+    """Revoke an API key and the sessions that it opened."""
     gone = api_keys.revoke_key(context.store, context.clock, key_id)
     context.key_cache.invalidate()
     append_audit_row(context, "key revoked", gone.id, principal.name, name=gone.name)
@@ -58,7 +57,7 @@ def revoke_key(context: ContextDep, principal: PrincipalDep, key_id: KeyId) -> R
 
 
 def _create(context: ApiContext, by: str, body: KeyBody) -> tuple[int, bytes]:
-    """Its secret is not given out without a row in the audit."""
+    """Create a key; its secret is returned only after the audit row is written."""
     lifetime_s = None if body.expires_in_days is None else body.expires_in_days * DAY_S
     with _create_lock:
         made, secret = api_keys.create_key(context.store, context.clock, body.name, body.scopes, lifetime_s)

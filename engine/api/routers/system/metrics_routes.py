@@ -1,4 +1,4 @@
-"""The engine's own metrics in Prometheus' text format."""
+"""Route of the engine's metrics in the Prometheus text format."""
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -14,5 +14,5 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
     responses={200: {"content": {"text/plain": {"example": "trimtab_ticks_total{source=\"host\"} 42.0\n"}}}},
 )  # fmt: skip
 async def metrics(context: ContextDep) -> Response:
-    """Counters and gauges of the engine, and the scores of series that are unusual now. Open on loopback."""
+    """Metrics of the engine, and scores of currently anomalous series. Open on loopback."""
     return Response(context.metrics_text(), media_type=MEDIA_TYPE)

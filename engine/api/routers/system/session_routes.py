@@ -1,4 +1,4 @@
-"""Logging a browser in and out."""
+"""Routes of browser login and logout."""
 
 import asyncio
 from typing import Annotated
@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from trimtab.engine.api.api_context import ApiContext, ContextDep, PrincipalDep
-from trimtab.engine.api.audit_notes import append_audit_row_async
+from trimtab.engine.api.api_context import ApiContext, ContextDep, PrincipalDep, append_audit_row_async
 from trimtab.engine.api.problems import ProblemError
 from trimtab.engine.api.security import api_keys
 from trimtab.engine.api.security.authentication import COOKIE, client_address, csrf_token
@@ -20,21 +19,21 @@ router = APIRouter(tags=["session"])
 
 
 class LoginBody(BaseModel):
-    """A key that a person pasted."""
+    """An API key to log in with."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"key": "tt_..."}]})
     key: SecretStr
 
 
-@router.get("/api/session", summary="Who I am", responses={200: {"model": Session}})
+@router.get("/api/session", summary="Current caller", responses={200: {"model": Session}})
 async def session(principal: PrincipalDep) -> Response:
-    """Name, scopes and, for a browser, the CSRF token that its writes must carry."""
+    """Name and scopes of the caller and, for a browser, the CSRF token for its writes."""
     return json_response({"name": principal.name, "scopes": principal.key.scopes, "csrf": principal.csrf})
 
 
 @router.post("/api/session", summary="Log in with a key", responses={200: {"model": Session}})
 async def log_in(request: Request, context: ContextDep, body: LoginBody) -> Response:
-    """Trade a key for a session cookie; the session ends with the key, at the latest after 30 days."""
+    """Exchange an API key for a session cookie; the session ends with the key, after at most 30 days."""
     address = client_address(request)
     parent = await context.authenticator.require_key(body.key.get_secret_value().strip(), address)
     await append_audit_row_async(
@@ -51,7 +50,7 @@ async def log_out(request: Request, context: ContextDep, principal: PrincipalDep
     """End the session of this browser."""
     if principal.csrf is None:
         raise ProblemError(
-            409, "This call came with a key, not with a session; DELETE /api/keys/{id} revokes a key."
+            409, "This request uses a key, not a session; DELETE /api/keys/{id} revokes a key."
         )
     await asyncio.to_thread(api_keys.close_session, context.store, context.clock, principal.key)
     await append_audit_row_async(context, "logged out", "session", principal.name)
@@ -65,9 +64,9 @@ async def log_out(request: Request, context: ContextDep, principal: PrincipalDep
 async def follow_link(
     request: Request, context: ContextDep, token: Annotated[str, Query(max_length=200)] = ""
 ) -> Response:
-    """Use a login link: it works once, sets the cookie and goes on to the dashboard."""
+    """Redeem a login link: works once, sets the cookie and redirects to the dashboard."""
     if "prefetch" in request.headers.get("sec-purpose", "") + request.headers.get("purpose", ""):
-        raise ProblemError(503, "A login link is followed by a person, not ahead of time.")
+        raise ProblemError(503, "Login links cannot be prefetched.")
     address = client_address(request)
     async with context.authenticator.login_link_lock:
         opened = await asyncio.to_thread(api_keys.redeem_login_link, context.store, context.clock, token)
@@ -98,8 +97,8 @@ def _invalid_link_page() -> Response:
     return HTMLResponse(
         "<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href=/favicon.svg>"
         "<title>Trimtab: log in</title>"
-        "<h1>This link does not work any more</h1><p>It was used already, or is older than 10 minutes.</p>"
-        "<p><code>trimtab key login</code> prints a new one. Or make a key with "
+        "<h1>This link is no longer valid</h1><p>It was already used, or is older than 10 minutes.</p>"
+        "<p><code>trimtab key login</code> prints a new one. Or create a key with "
         "<code>trimtab key create</code> and paste it on <a href=/>the dashboard</a>.</p></html>",
         401,
     )

@@ -1,4 +1,4 @@
-"""How the engine and its sources do."""
+"""Route of the status of the engine and its sources."""
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -11,7 +11,7 @@ router = APIRouter(prefix="/api", tags=["status"])
 
 @router.get("/status", summary="Engine and sources", responses={200: {"model": Status}})
 async def status(context: ContextDep) -> Response:
-    """The engine's own numbers, and the state of each source."""
+    """Status of the engine and of each source."""
     is_ready, waiting_for = context.live.readiness()
     return json_response({
         "version": context.version,

@@ -1,4 +1,4 @@
-"""Actions: what was changed, what came of it, and the way back."""
+"""Routes of actions: list, details, rollback."""
 
 from typing import Annotated
 
@@ -33,8 +33,8 @@ from trimtab.engine.types import ActionState
 router = APIRouter(prefix="/api/actions", tags=["actions"])
 
 
-class ActionDetail(ActionShape):  # type: ignore[misc, valid-type]  # made from the noun
-    """An action with its recommendation and its lines of the audit, oldest first."""
+class ActionDetail(ActionShape):  # type: ignore[misc, valid-type]  # derived from the dataclass
+    """An action with its recommendation and its audit rows, oldest first."""
 
     recommendation: RecommendationShape | None  # type: ignore[valid-type]  # as above
     audit: list[AuditRowShape]  # type: ignore[valid-type]  # as above
@@ -49,13 +49,16 @@ _DETAIL_EXAMPLE = {
 
 
 @router.get(
-    "", summary="List actions",
-    responses=example_response(make_page_shape(ActionShape, "ActionPage"), {"items": [_EXAMPLE], "next": None}),
-)  # fmt: skip
+    "",
+    summary="List actions",
+    responses=example_response(
+        make_page_shape(ActionShape, "ActionPage"), {"items": [_EXAMPLE], "next": None}
+    ),
+)
 def list_actions(
     ports: LoopPortsDep,
     state: ActionState | None = None,
-    unfinished: Annotated[bool, Query(description="Only those of which more is to come.")] = False,
+    unfinished: Annotated[bool, Query(description="Only actions that are not final.")] = False,
     recommendation_id: Annotated[str | None, Query(pattern=ULID_FORM)] = None,
     tool: Annotated[str | None, Query(max_length=200)] = None,
     target: Annotated[str | None, Query(max_length=200)] = None,
@@ -79,18 +82,18 @@ def list_actions(
 
 @router.get("/{action_id}", summary="One action", responses=example_response(ActionDetail, _DETAIL_EXAMPLE))
 def one_action(ports: LoopPortsDep, action_id: ActionId) -> Response:
-    """An action with the recommendation that it came from and its lines of the audit."""
+    """An action with its recommendation and its audit rows."""
     return json_response(action_detail(ports.ledger, ports.ledger.action(action_id)))
 
 
 @router.post(
     "/{action_id}/rollback",
     status_code=201,
-    summary="Take it back",
+    summary="Roll back an action",
     responses=example_response(ActionShape, _EXAMPLE, 201),
 )
 async def roll_back(write: WriteDep, ports: LoopPortsDep, action_id: ActionId) -> Response:
-    """Restore the exact value before, if nobody changed it since. The answer is the action that does it."""
+    """Restore the exact previous value, unless it was changed since. Returns the action that does so."""
     return await write.respond_async(
         "", lambda operation_key: _roll_back(ports, action_id, write.caller, operation_key)
     )

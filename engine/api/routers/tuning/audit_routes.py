@@ -1,4 +1,4 @@
-"""The audit: who decided or did what."""
+"""Routes of the audit."""
 
 from typing import Annotated
 
@@ -20,23 +20,23 @@ router = APIRouter(prefix="/api/audit", tags=["audit"])
 MAX_SUBJECT_ROWS = 10_000
 Seq = Annotated[
     int | None,
-    Query(ge=0, lt=2**63, description="`next` of the page before: only rows with a smaller `seq`."),
+    Query(ge=0, lt=2**63, description="`next` of the previous page: only rows with a smaller `seq`."),
 ]
 
 
 class AuditPage(JsonShape):
     """A page of the audit, newest first."""
 
-    items: list[AuditRowShape]  # type: ignore[valid-type]  # made from the noun
-    next: int | None = Field(description="`after` of the next page; null = this is the last.")
+    items: list[AuditRowShape]  # type: ignore[valid-type]  # derived from the dataclass
+    next: int | None = Field(description="`after` of the next page; null = last page.")
 
 
 class Verified(JsonShape):
-    """Whether the audit is whole."""
+    """Result of verifying the audit."""
 
     ok: bool
     rows: int
-    problem: str | None = Field(description="What is wrong with it; null = nothing.")
+    problem: str | None = Field(description="What is wrong; null = the audit is intact.")
 
 
 _PAGE = example_response(AuditPage, {"items": [record_json(AUDIT_ROW)], "next": AUDIT_ROW.seq})
@@ -47,7 +47,7 @@ _VERIFIED = example_response(Verified, {"ok": True, "rows": 12, "problem": None}
 def list_audit(
     loop: LoopPortsDep,
     subject: Annotated[
-        str | None, Query(max_length=200, description="Only of this thing, by its id.")
+        str | None, Query(max_length=200, description="Only rows with this subject, by its id.")
     ] = None,
     limit: Limit = 100,
     after: Seq = None,
@@ -59,23 +59,23 @@ def list_audit(
         else _subject_rows(loop.ledger, subject, after)
     )
     page = found[:limit]
-    following = (
+    next_cursor = (
         page[-1].seq if page and (page[-1].seq > 1 if subject is None else len(found) > limit) else None
     )
-    return json_response({"items": [record_json(row) for row in page], "next": following})
+    return json_response({"items": [record_json(row) for row in page], "next": next_cursor})
 
 
-@router.get("/verify", summary="Check the audit", responses=_VERIFIED)
+@router.get("/verify", summary="Verify the audit", responses=_VERIFIED)
 def verify(loop: LoopPortsDep) -> Response:
-    """Go through the whole chain of hashes: a row that was deleted, edited or swapped is found."""
+    """Verify the whole hash chain; detects deleted, edited and swapped rows."""
     if loop.verify_audit is None:
-        raise ProblemError(503, "The audit cannot be checked here; run `trimtab audit verify`.")
+        raise ProblemError(503, "The audit cannot be verified here; run `trimtab audit verify`.")
     wrong = loop.verify_audit()
     return json_response({"ok": wrong is None, "rows": last_audit_seq(loop.ledger), "problem": wrong})
 
 
 def _rows_before(ledger: Ledger, before: int | None, limit: int) -> list[AuditRow]:
-    """The rows just before that `seq`, newest first."""
+    """Return up to `limit` rows before a `seq`, newest first."""
     newest = last_audit_seq(ledger)
     last = newest if before is None else max(0, min(newest, before - 1))
     first = max(0, last - limit)

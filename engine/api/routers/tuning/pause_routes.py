@@ -1,4 +1,4 @@
-"""The kill switch."""
+"""Routes of the pause (kill switch)."""
 
 from collections.abc import Awaitable
 from typing import Annotated
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api/pause", tags=["pause"])
 
 
 class PauseBody(BaseModel):
-    """Why everything is to stop."""
+    """Reason of the pause."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"reason": "moving the database"}]}
@@ -31,18 +31,18 @@ _ONE = example_response(PauseShape, record_json(PAUSE))
 _NO_REASON = PauseBody(reason="")
 
 
-@router.get("", summary="Whether it is on", responses=_ONE)
+@router.get("", summary="Current pause", responses=_ONE)
 def see(ports: LoopPortsDep) -> Response:
-    """Whether anything may act, and who stopped it when and why."""
+    """Whether actions are paused, by whom, since when and why."""
     return json_response(record_json(ports.ledger.pause()))
 
 
-@router.post("", summary="Stop everything", responses=_ONE)
+@router.post("", summary="Pause all actions", responses=_ONE)
 async def pause(write: WriteDep, ports: LoopPortsDep, body: PauseBody = _NO_REASON) -> Response:
-    """Nothing acts any more, from within a second and over restarts, until a person says so.
+    """Pause all actions within a second, until an operator resumes; the pause survives restarts.
 
-    That holds for what the engine does by itself, its own rollbacks too, and for whatever people approve,
-    apply, set or run. A person can still take an action back: that restores what was there.
+    It applies to the engine's own actions and rollbacks, and to what operators approve, apply, set or run.
+    An operator can still roll back an action, because that restores the previous value.
     """
     return await write.respond_async(
         body.model_dump_json(),
@@ -50,16 +50,16 @@ async def pause(write: WriteDep, ports: LoopPortsDep, body: PauseBody = _NO_REAS
     )
 
 
-@router.delete("", summary="Let it act again", responses=_ONE)
+@router.delete("", summary="End the pause", responses=_ONE)
 async def resume(
     ports: LoopPortsDep,
     principal: PrincipalDep,
-    reason: Annotated[str, Query(max_length=2000, description="Why.")] = "",
+    reason: Annotated[str, Query(max_length=2000, description="Reason.")] = "",
 ) -> Response:
-    """Acting is allowed again, within the guardrails."""
+    """End the pause; actions are allowed again within the guard rules."""
     _, body = await _pause_response(ports.decisions.resume(principal.name, reason))
     return Response(body, media_type="application/json")
 
 
-async def _pause_response(switching: Awaitable[Pause]) -> tuple[int, bytes]:
-    return 200, to_json(record_json(await switching))
+async def _pause_response(pending: Awaitable[Pause]) -> tuple[int, bytes]:
+    return 200, to_json(record_json(await pending))

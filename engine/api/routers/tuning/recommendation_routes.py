@@ -1,4 +1,4 @@
-"""Recommendations, and what people decide of them."""
+"""Routes of recommendations and of decisions on them."""
 
 import hashlib
 from collections.abc import Awaitable
@@ -28,28 +28,28 @@ from trimtab.engine.types import Action, Recommendation, RecommendationState
 router = APIRouter(prefix="/api/recommendations", tags=["recommendations"])
 
 
-class RecommendationDetail(RecommendationShape):  # type: ignore[misc, valid-type]  # made from the noun
+class RecommendationDetail(RecommendationShape):  # type: ignore[misc, valid-type]  # derived from the dataclass
     """A recommendation with its actions."""
 
     actions: list[ActionShape]  # type: ignore[valid-type]  # as above
-    waiting: str = Field(description="Why it is not done now although its mode or a person would let it.")
+    waiting: str = Field(description="Why guard rules block it although its mode or an operator allows it.")
 
 
 class ShadowSum(JsonShape):
-    """Of how many recommendations mode auto would have made an action, and what became of them."""
+    """Actions that mode auto would have taken, counted by how their problems ended without them."""
 
-    actions: int = Field(description="That it would have done; the sum of the others.")
-    over: int = Field(description="Of what these were for ended without them.")
-    done: int = Field(description="People had done after all.")
-    changed: int = Field(description="Something else was done on the same target.")
-    went_on: int = Field(description="Still went on a day later.")
-    open: int = Field(description="Go on now.")
-    worse: int = Field(description="Of all of them: the incident became worse meanwhile.")
-    since: str | None = Field(description="When the first would have been done; null = there is none.")
+    actions: int = Field(description="Actions that it would have taken; the sum of the next five fields.")
+    over: int = Field(description="The problem ended without the action.")
+    done: int = Field(description="An operator applied the change.")
+    changed: int = Field(description="Another change was made on the target.")
+    went_on: int = Field(description="The problem lasted longer than a day.")
+    open: int = Field(description="The problem is still open.")
+    worse: int = Field(description="The incident became worse meanwhile; counted in addition.")
+    since: str | None = Field(description="Time of the first one; null = there is none.")
 
 
 class DismissBody(BaseModel):
-    """Why it will not be done."""
+    """Reason for dismissing it."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"reason": "this cache is moved next week"}]}
@@ -58,28 +58,34 @@ class DismissBody(BaseModel):
 
 
 class ScheduleBody(BaseModel):
-    """When it will be done."""
+    """Time at which to apply it."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"at": "2026-01-02T03:00:00Z"}]}
     )
-    at: str = Field(max_length=100, description="A later time, ISO 8601 with offset.")
+    at: str = Field(max_length=100, description="A future time, ISO 8601 with offset.")
 
 
 _EXAMPLE = record_json(RECOMMENDATION)
 _ONE = example_response(RecommendationShape, _EXAMPLE)
 _SHADOW_EXAMPLE = {
-    "actions": 5, "over": 3, "done": 1, "changed": 0, "went_on": 0, "open": 1, "worse": 1,
+    "actions": 5,
+    "over": 3,
+    "done": 1,
+    "changed": 0,
+    "went_on": 0,
+    "open": 1,
+    "worse": 1,
     "since": "2026-01-01T00:02:00.000Z",
-}  # fmt: skip
+}
 _PAGE = {
     **example_response(
         make_page_shape(RecommendationShape, "RecommendationPage"), {"items": [_EXAMPLE], "next": None}
     ),
-    304: {"description": "Nothing changed since the answer whose `ETag` was sent as `If-None-Match`."},
+    304: {"description": "Unchanged since the response whose `ETag` was sent as `If-None-Match`."},
 }
 IfNoneMatch = Annotated[
-    str | None, Header(alias="If-None-Match", max_length=1000, description="`ETag` of the answer before.")
+    str | None, Header(alias="If-None-Match", max_length=1000, description="`ETag` of the previous response.")
 ]
 
 
@@ -94,7 +100,7 @@ def list_recommendations(
     after: After = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """A page of recommendations, newest first. Poll it with `If-None-Match`, or listen to `/api/stream`."""
+    """A page of recommendations, newest first. Poll with `If-None-Match`, or use `/api/stream`."""
     found = ports.ledger.recommendations(
         state=state,
         incident_id=incident_id,
@@ -107,30 +113,33 @@ def list_recommendations(
 
 
 def _with_etag(body: bytes, known: str) -> Response:
-    """The body with its ETag; nothing where the caller knows it already."""
+    """Return the body with its ETag, or a 304 if the caller has this ETag."""
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    if tag in {one.strip().removeprefix("W/") for one in known.split(",")}:
+    if tag in {item.strip().removeprefix("W/") for item in known.split(",")}:
         return Response(status_code=304, headers=headers)
     return Response(body, 200, headers, "application/json")
 
 
-@router.get("/shadow", summary="Had it been auto", responses=example_response(ShadowSum, _SHADOW_EXAMPLE))
+@router.get("/shadow", summary="Shadow summary", responses=example_response(ShadowSum, _SHADOW_EXAMPLE))
 def shadow(ports: LoopPortsDep) -> Response:
-    """What mode auto would have done of the newest 1,000 recommendations, and how that ended without it."""
+    """What mode auto would have done with the newest 1,000 recommendations, and how the problems ended."""
     return json_response(shadow_summary(ports.ledger.recommendations(limit=1000)))
 
 
 @router.get(
-    "/{recommendation_id}", summary="One recommendation",
-    responses=example_response(RecommendationDetail, {**_EXAMPLE, "actions": [record_json(ACTION)], "waiting": ""}),
-)  # fmt: skip
+    "/{recommendation_id}",
+    summary="One recommendation",
+    responses=example_response(
+        RecommendationDetail, {**_EXAMPLE, "actions": [record_json(ACTION)], "waiting": ""}
+    ),
+)
 def one_recommendation(ports: LoopPortsDep, recommendation_id: RecommendationId) -> Response:
     """A recommendation with its actions."""
     return json_response(recommendation_detail(ports, ports.ledger.recommendation(recommendation_id)))
 
 
-@router.post("/{recommendation_id}/approve", summary="Approve it", responses=_ONE)
+@router.post("/{recommendation_id}/approve", summary="Approve a recommendation", responses=_ONE)
 async def approve(write: WriteDep, ports: LoopPortsDep, recommendation_id: RecommendationId) -> Response:
     """Let it be done as soon as the guardrails allow. Who proposed it may not approve it."""
     return await write.respond_async(
@@ -143,7 +152,7 @@ async def approve(write: WriteDep, ports: LoopPortsDep, recommendation_id: Recom
 async def dismiss(
     write: WriteDep, ports: LoopPortsDep, recommendation_id: RecommendationId, body: DismissBody
 ) -> Response:
-    """It will not be done; the reason is learnt from."""
+    """Dismiss it for a reason, which later recommendations take into account."""
     return await write.respond_async(
         body.model_dump_json(),
         lambda _: _recommendation_response(
@@ -152,14 +161,14 @@ async def dismiss(
     )
 
 
-@router.post("/{recommendation_id}/schedule", summary="Do it later", responses=_ONE)
+@router.post("/{recommendation_id}/schedule", summary="Schedule a recommendation", responses=_ONE)
 async def schedule(
     write: WriteDep, ports: LoopPortsDep, recommendation_id: RecommendationId, body: ScheduleBody
 ) -> Response:
-    """Let it be done at a time, if the guardrails allow it then."""
+    """Apply it at a given time, if the guard rules allow it then."""
     at = parse_time("at", body.at)
     if at <= write.context.clock.now():
-        raise InputError(f"at is {body.at}, wanted is a time to come; to do it now, apply it")
+        raise InputError(f"at is {body.at}, which is not in the future; use apply to apply it now")
     return await write.respond_async(
         body.model_dump_json(),
         lambda _: _recommendation_response(ports.decisions.schedule(recommendation_id, write.caller, at)),
@@ -167,11 +176,13 @@ async def schedule(
 
 
 @router.post(
-    "/{recommendation_id}/apply", status_code=201, summary="Do it now",
+    "/{recommendation_id}/apply",
+    status_code=201,
+    summary="Apply a recommendation",
     responses=example_response(ActionShape, record_json(ACTION), 201),
-)  # fmt: skip
+)
 async def apply(write: WriteDep, ports: LoopPortsDep, recommendation_id: RecommendationId) -> Response:
-    """Do it at once, within the guardrails. The answer is the action, which goes on to be verified."""
+    """Apply it now, within the guard rules. Returns the action, which is then verified."""
     return await write.respond_async(
         "",
         lambda operation_key: _action_response(
@@ -180,9 +191,9 @@ async def apply(write: WriteDep, ports: LoopPortsDep, recommendation_id: Recomme
     )
 
 
-async def _recommendation_response(deciding: Awaitable[Recommendation]) -> tuple[int, bytes]:
-    return 200, to_json(record_json(await deciding))
+async def _recommendation_response(pending: Awaitable[Recommendation]) -> tuple[int, bytes]:
+    return 200, to_json(record_json(await pending))
 
 
-async def _action_response(beginning: Awaitable[Action]) -> tuple[int, bytes]:
-    return 201, to_json(record_json(await beginning))
+async def _action_response(pending: Awaitable[Action]) -> tuple[int, bytes]:
+    return 201, to_json(record_json(await pending))

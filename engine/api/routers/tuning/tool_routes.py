@@ -1,4 +1,4 @@
-"""Managed tools: how they do, their knobs, and what they can be told to do."""
+"""Routes of managed tools, their knobs and actions."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -37,23 +37,27 @@ KnobValue = bool | Int64 | FiniteFloat | Annotated[str, Field(max_length=10_000)
 KnobName = Annotated[
     str,
     AfterValidator(decode_name),
-    Path(max_length=200, description="Name of a knob; `/` in it as %2F.", examples=["maxmemory"]),
+    Path(max_length=200, description="Name of a knob; write `/` as %2F.", examples=["maxmemory"]),
 ]
 ActionName = Annotated[
-    str, AfterValidator(decode_name), Path(max_length=200, description="What to do.", examples=["warm_keys"])
+    str,
+    AfterValidator(decode_name),
+    Path(max_length=200, description="Name of the action.", examples=["warm_keys"]),
 ]
 
 
 class ToolList(JsonShape):
-    """Every tool that is configured."""
+    """All configured tools."""
 
-    items: list[ToolShape]  # type: ignore[valid-type]  # made from the noun
+    items: list[ToolShape]  # type: ignore[valid-type]  # derived from the dataclass
 
 
 class ToolDetail(ToolShape):  # type: ignore[misc, valid-type]  # as above
-    """A tool, and how to let it in."""
+    """A tool with the commands that grant it access."""
 
-    grant: str | None = Field(description="How to make the least account that suffices; null = it is off.")
+    grant: str | None = Field(
+        description="Commands that create its least privileged account; null = disabled."
+    )
 
 
 class KnobProblem(JsonShape):
@@ -72,14 +76,14 @@ class KnobList(JsonShape):
 
 
 class EnabledBody(BaseModel):
-    """Whether it is to be used."""
+    """Whether the tool is enabled."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"enabled": False}]})
     enabled: bool
 
 
 class KnobBody(BaseModel):
-    """A change of a knob. `before` is the value that it must have; after = null resets it to the default."""
+    """A change of a knob. `before` is its expected current value; after = null resets it to the default."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"before": ACTION.before, "after": ACTION.after}]}
@@ -96,23 +100,30 @@ _KNOB = knob_json(TARGET, KNOB, KNOB_READING)
     "/tools", summary="List tools", responses=example_response(ToolList, {"items": [tool_json(TOOL)]})
 )
 async def list_tools(ports: LoopPortsDep) -> Response:
-    """Every tool that is configured, with its state."""
+    """All configured tools with their state."""
     return json_response({"items": [tool_json(view) for view in await ports.toolbox.views()]})
 
 
 @router.get(
-    "/tools/{name}", summary="One tool",
-    responses=example_response(ToolDetail, {**tool_json(TOOL), "grant": "ACL SETUSER trimtab on +info +config|get"}),
-)  # fmt: skip
+    "/tools/{name}",
+    summary="One tool",
+    responses=example_response(
+        ToolDetail, {**tool_json(TOOL), "grant": "ACL SETUSER trimtab on +info +config|get"}
+    ),
+)
 async def one_tool(ports: LoopPortsDep, name: ToolName) -> Response:
-    """A tool with its state, its targets, and how to let it in."""
+    """A tool with its state, its targets, and the commands that grant it access."""
     view = await ports.toolbox.view(name)
     return json_response({**tool_json(view), "grant": _grant(ports.toolbox, name)})
 
 
-@router.put("/tools/{name}", summary="Switch a tool", responses=example_response(ToolShape, tool_json(TOOL)))
+@router.put(
+    "/tools/{name}",
+    summary="Enable or disable a tool",
+    responses=example_response(ToolShape, tool_json(TOOL)),
+)
 async def switch_tool(write: WriteDep, ports: LoopPortsDep, name: ToolName, body: EnabledBody) -> Response:
-    """Use it or leave it alone, from now on; switching it on ends a quarantine."""
+    """Enable or disable a tool; enabling ends a quarantine."""
     return await write.respond_async(
         body.model_dump_json(),
         lambda _: _switch_tool(ports, name, body.enabled, write.caller),
@@ -125,18 +136,20 @@ async def switch_tool(write: WriteDep, ports: LoopPortsDep, name: ToolName, body
     responses=example_response(TargetShape, target_json(TARGET)),
 )
 async def one_target(ports: LoopPortsDep, name: ToolName, target: TargetName) -> Response:
-    """Figures, knobs with their values, and one-click actions of one target, as they are now."""
+    """Current metrics, knobs with their values, and actions of one target."""
     return json_response(target_json(await ports.toolbox.target(name, target)))
 
 
 @router.post(
-    "/tools/{name}/targets/{target}/actions/{action}", status_code=201, summary="Tell it to do something",
+    "/tools/{name}/targets/{target}/actions/{action}",
+    status_code=201,
+    summary="Run an action",
     responses=_ACTION,
-)  # fmt: skip
+)
 async def run(
     write: WriteDep, ports: LoopPortsDep, name: ToolName, target: TargetName, action: ActionName
 ) -> Response:
-    """Do it once, within the guardrails."""
+    """Run an action of a tool once, within the guard rules."""
     return await write.respond_async(
         "",
         lambda operation_key: _action_response(
@@ -151,7 +164,7 @@ async def run(
 async def set_knob(
     write: WriteDep, ports: LoopPortsDep, name: ToolName, target: TargetName, knob: KnobName, body: KnobBody
 ) -> Response:
-    """Set it by hand, within the guardrails, if its value is still `before`."""
+    """Set a knob, within the guard rules, if its value is still `before`."""
     return await write.respond_async(
         body.model_dump_json(),
         lambda operation_key: _action_response(
@@ -164,7 +177,7 @@ async def set_knob(
     "/knobs", summary="List knobs", responses=example_response(KnobList, {"items": [_KNOB], "problems": []})
 )
 async def list_knobs(ports: LoopPortsDep) -> Response:
-    """All knobs of all targets that can be read now; `problems` names those that cannot."""
+    """Knobs of all readable targets; `problems` lists the others."""
     return json_response(await list_all_knobs(ports.toolbox))
 
 
@@ -182,5 +195,5 @@ async def _switch_tool(ports: LoopPorts, name: str, enabled: bool, by: str) -> t
     return 200, to_json(tool_json(await ports.toolbox.enable(name, enabled)))
 
 
-async def _action_response(beginning: Awaitable[Action]) -> tuple[int, bytes]:
-    return 201, to_json(record_json(await beginning))
+async def _action_response(pending: Awaitable[Action]) -> tuple[int, bytes]:
+    return 201, to_json(record_json(await pending))
