@@ -63,15 +63,15 @@ def detector(name: str, n_series: int, **parameters: Any) -> Detector:  # noqa: 
     try:
         created: Detector = detector_class(name)(n_series, **parameters)
     except TypeError as error:
-        raise ModelError(f"detector {name!r} does not take {parameters}: {error}") from error
+        raise ModelError(f"detector {name!r} does not accept {parameters}: {error}") from error
     return created
 
 
 def detector_class(name: str) -> type:
     """Return the class of a detector name. Raises UnknownModelError."""
     if name in DETECTORS:
-        found: type = _import_attribute(DETECTORS[name])
-        return found
+        built_in: type = _import_attribute(DETECTORS[name])
+        return built_in
     for point in entry_points(group=DETECTOR_GROUP, name=name):
         loaded: type = point.load()
         return loaded
@@ -112,7 +112,7 @@ def forecaster(name: str, **parameters: Any) -> Forecaster:  # noqa: ANN401 - pa
     try:
         return factory(**parameters)
     except TypeError as error:
-        raise ModelError(f"forecaster {name!r} does not take {parameters}: {error}") from error
+        raise ModelError(f"forecaster {name!r} does not accept {parameters}: {error}") from error
 
 
 def _import_attribute(reference: str) -> Any:  # noqa: ANN401 - a class or a factory

@@ -78,12 +78,12 @@ class RiverBank:
         if entity_of_slot is not None:
             self.assign_entities(np.arange(n_series), entity_of_slot)
 
-    def move_from(self, other: "RiverBank", theirs: Ints, mine: Ints) -> None:
-        """Move the objects of another bank's slots `theirs` to the slots `mine` without copying them."""
-        for slot, own in zip(theirs.tolist(), mine.tolist(), strict=True):
-            entity = int(self.entity_of_slot[own])
+    def move_from(self, other: "RiverBank", source_slots: Ints, slots: Ints) -> None:
+        """Move the objects of another bank's `source_slots` to the slots `slots` without copying them."""
+        for source_slot, slot in zip(source_slots.tolist(), slots.tolist(), strict=True):
+            entity = int(self.entity_of_slot[slot])
             self._forget(entity)
-            model, learnt = other.release(slot)
+            model, learnt = other.release(source_slot)
             if model is not None:
                 self._models[entity], self._sample_counts[entity] = model, learnt
 
@@ -94,12 +94,12 @@ class RiverBank:
 
     def assign_entities(self, slots: Ints, entities: npt.ArrayLike) -> None:
         """Assign slots to entities; -1 = none."""
-        given = np.asarray(entities, np.int32)
-        if given.shape != np.shape(slots):
+        assigned = np.asarray(entities, np.int32)
+        if assigned.shape != np.shape(slots):
             raise ShapeError(
-                f"got {given.shape} entities for {np.shape(slots)} slots; give one entity per slot"
+                f"got {assigned.shape} entities for {np.shape(slots)} slots; give one entity per slot"
             )
-        self.entity_of_slot[slots] = given
+        self.entity_of_slot[slots] = assigned
 
     def score(self, x: Floats, t: int) -> Floats:  # noqa: ARG002 - part of the contract
         """Return the statistics of one tick, (n_series,), without changing the state."""

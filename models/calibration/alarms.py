@@ -89,7 +89,7 @@ def alarm_intervals(score: Floats, t: Ints) -> list[tuple[int, int, int, float]]
     `start` and `end` are ns UTC; `end` is the last tick above `OPEN_ABOVE`.
     """
     alarms = Alarms(score.shape[1])
-    found: list[tuple[int, int, int, float]] = []
+    intervals: list[tuple[int, int, int, float]] = []
     current: dict[int, tuple[int, int, float]] = {}
     for k in range(len(score)):
         opened, closed = alarms.step(score[k], int(t[k]))
@@ -98,6 +98,6 @@ def alarm_intervals(score: Floats, t: Ints) -> list[tuple[int, int, int, float]]
         for i in np.flatnonzero(alarms.is_open & (score[k] > OPEN_ABOVE)).tolist():
             start, _, peak = current[i]
             current[i] = (start, int(t[k]), max(peak, float(score[k, i])))
-        found += [(i, *current.pop(i)) for i in closed.tolist()]
-    found += [(i, *rest) for i, rest in current.items()]
-    return sorted(found, key=lambda alarm: (alarm[1], alarm[0]))
+        intervals += [(i, *current.pop(i)) for i in closed.tolist()]
+    intervals += [(i, *interval) for i, interval in current.items()]
+    return sorted(intervals, key=lambda alarm: (alarm[1], alarm[0]))

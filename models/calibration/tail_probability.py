@@ -100,8 +100,8 @@ def log_exceedance_rate(top, count, seen, shape, scale, s):
     high = float(top[count - 1])
     if not scale > 0.0:
         if s > high:
-            reach = -default_pareto_index(seen) * math.log(s / high) if high > 0.0 else 0.0
-            return max(reach - math.log(seen + 1.0), MIN_LOG_RATE)
+            log_tail = -default_pareto_index(seen) * math.log(s / high) if high > 0.0 else 0.0
+            return max(log_tail - math.log(seen + 1.0), MIN_LOG_RATE)
         above = 1
         while above < count and float(top[count - 1 - above]) >= s:
             above += 1
@@ -168,11 +168,11 @@ def raise_peak(top, count, old, value):
 @njit(cache=True)
 def halve_peaks(top, count):
     """Keep every second peak, starting with the second largest; return the new count."""
-    kept = count // 2
-    first = count - 2 * kept
-    for j in range(kept):
+    n_kept = count // 2
+    first = count - 2 * n_kept
+    for j in range(n_kept):
         top[j] = top[first + 2 * j]
-    return kept
+    return n_kept
 
 
 @njit(cache=True)
@@ -209,8 +209,8 @@ def learn_tail(
         return
     if math.isnan(quantile[c]):
         quantile[c] = s
-    reach = min(abs(s - quantile[c]), float(top[c, count[c] - 1]) if count[c] > 0 else abs(s))
-    step = 0.02 * abs(quantile[c]) + (0.02 if seen[c] < 64.0 else 0.0005) * reach
+    scale_hint = min(abs(s - quantile[c]), float(top[c, count[c] - 1]) if count[c] > 0 else abs(s))
+    step = 0.02 * abs(quantile[c]) + (0.02 if seen[c] < 64.0 else 0.0005) * scale_hint
     quantile[c] += step * (UPPER_QUANTILE if s > quantile[c] else UPPER_QUANTILE - 1.0)
     changed = False
     if s > quantile[c] and s > 0.0:

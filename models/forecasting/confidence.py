@@ -33,7 +33,7 @@ def confidence(history_s: float) -> Confidence:
     >>> confidence(3 * 3600).why
     '3 h of history: the last value, and the first day of other series'
     """
-    word, why = next((word, why) for least, word, why in _GRADES if history_s >= least or not least)
+    word, why = next((word, why) for min_s, word, why in _GRADES if history_s >= min_s or not min_s)
     return Confidence(word, f"{_format_duration(history_s)} of history: {why}")
 
 

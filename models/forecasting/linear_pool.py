@@ -179,12 +179,12 @@ def fit_series(rows: OriginRows, shared: Floats, spread: Floats) -> SeriesFits:
         moment[k] = (weighted @ residual[:, block == k, None])[..., 0]
     pull = (POOL_PULL * weight.sum(axis=1) + 1e-9)[:, None, None] * np.eye(p)
     gram_sum, moment_sum = gram.sum(axis=0), moment.sum(axis=0)
-    own = np.linalg.solve(gram_sum + pull, moment_sum[..., None])[..., 0]
+    departures = np.linalg.solve(gram_sum + pull, moment_sum[..., None])[..., 0]
     held_out = np.empty((n, n_rows))
     for k in range(FOLDS):
         solution = np.linalg.solve(gram_sum - gram[k] + pull, (moment_sum - moment[k])[..., None])
         held_out[:, block == k] = (x[:, block == k] @ solution)[..., 0]
-    return SeriesFits(shared + own / spread, held_out + rows.regressors @ shared)
+    return SeriesFits(shared + departures / spread, held_out + rows.regressors @ shared)
 
 
 def weekday(times: Ints) -> Ints:

@@ -137,15 +137,15 @@ class LinearStage:
                 f"{float(self.arrays['step_s'][0]):g} s; resample the series, or fit again"
             )
         edges = self._edges(step_s)
-        found = [
+        buckets = [
             Bucket(k, low, min(high, horizon), low, high)
             for k, (low, high) in enumerate(edges)
             if low < horizon
         ]
-        last = found[-1]
+        last = buckets[-1]
         if last.high < horizon:
-            found[-1] = Bucket(last.index, last.low, horizon, last.fit_low, last.fit_high)
-        return found
+            buckets[-1] = Bucket(last.index, last.low, horizon, last.fit_low, last.fit_high)
+        return buckets
 
     def fit_bucket(self, history: History, bucket: Bucket) -> BucketFit | None:
         """Fit each series for one bucket; None if the pool has no coefficients."""
@@ -215,9 +215,9 @@ def pool_history(panel: Panel) -> History:
     return build_history(sample.y, sample.end, sample.step_s, sample.events)
 
 
-def evenly_spaced(n: int, most: int) -> Ints:
-    """Return at most `most` of n indices, evenly spaced."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
+def evenly_spaced(n: int, max_count: int) -> Ints:
+    """Return at most `max_count` of n indices, evenly spaced."""
+    return np.unique(np.linspace(0, n - 1, min(n, max_count)).astype(np.int64))
 
 
 def nan_quantiles(errors: Floats, quantiles: Sequence[float]) -> Floats:

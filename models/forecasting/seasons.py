@@ -35,10 +35,10 @@ def _find_season(y: Floats, day: int) -> int:
     y = y[known.argmax() :][-8 * day :]
     usual = day if len(y) >= day else 0
     rho = autocorrelation(y)
-    most = min(len(y) // 3, len(rho) - 2, 8 * day)
-    if most < 4:
+    max_lag = min(len(y) // 3, len(rho) - 2, 8 * day)
+    if max_lag < 4:
         return usual
-    lags = np.arange(2, most)
+    lags = np.arange(2, max_lag)
     peaks = lags[
         (rho[lags] > rho[lags - 1]) & (rho[lags] >= rho[lags + 1]) & (rho[lags] > MIN_AUTOCORRELATION)
     ]

@@ -49,7 +49,7 @@ def widen_tails(values: Floats, history: History) -> Floats:
     )
     for level, stretch in STRETCH.items():
         k = QUANTILE_LEVELS.index(level)
-        own = stretch * (values[k] - middle)
-        naive = np.where(np.isnan(errors[:, k]), own, errors[:, k])
-        out[k] = middle + (1.0 - share) * own + share * naive
+        stretched = stretch * (values[k] - middle)
+        naive = np.where(np.isnan(errors[:, k]), stretched, errors[:, k])
+        out[k] = middle + (1.0 - share) * stretched + share * naive
     return out

@@ -50,12 +50,12 @@ class LoadAhead:
         self._refit_at = 0
         self._horizons: list[_HorizonForecaster] = []
 
-    def fit(self, past: Floats) -> None:
+    def fit(self, values: Floats) -> None:
         """Fit to the history, (n,) float64 by tick with the newest value last; gaps (NaN) are filled."""
-        kept = fill_gaps(past[-self._seconds_to_ticks(MAX_HISTORY_DAYS * DAY_S) :])
-        self._x = np.empty(len(kept) + self._seconds_to_ticks(REFIT_S) + 1)
-        self._x[: len(kept)] = kept
-        self._n = len(kept)
+        history = fill_gaps(values[-self._seconds_to_ticks(MAX_HISTORY_DAYS * DAY_S) :])
+        self._x = np.empty(len(history) + self._seconds_to_ticks(REFIT_S) + 1)
+        self._x[: len(history)] = history
+        self._n = len(history)
         self._refit()
 
     def step(self, x: float) -> Floats:

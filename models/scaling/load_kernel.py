@@ -28,10 +28,10 @@ def nonnegative_quadratic_minimum(gram, moment):
     for _ in range(200):
         largest_change, largest = 0.0, 1e-300
         for j in range(len(moment)):
-            rest = moment[j] + gram[j, j] * weights[j]
+            residual = moment[j] + gram[j, j] * weights[j]
             for k in range(len(moment)):
-                rest -= gram[j, k] * weights[k]
-            new = max(0.0, rest / gram[j, j])
+                residual -= gram[j, k] * weights[k]
+            new = max(0.0, residual / gram[j, j])
             largest_change = max(largest_change, abs(new - weights[j]))
             largest = max(largest, new)
             weights[j] = new
