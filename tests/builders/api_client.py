@@ -1,4 +1,4 @@
-"""An API over fakes, and browsers and programs that ask it."""
+"""The API over fake ports, and HTTP clients for it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +19,7 @@ METRICS = "# TYPE trimtab_ticks counter\n"
 
 
 class ApiHarness:
-    """Ports, application and clients of one test; `loop=True` gives it incidents, tools and a desk."""
+    """Fake ports, the application and its clients; `loop=True` adds the control loop's ports."""
 
     def __init__(self, settings: Api | None = None, web_dir: Path | None = None, **ports: Any) -> None:
         self.clock = FakeClock()
@@ -33,10 +33,10 @@ class ApiHarness:
         self.app = self.start()
 
     def start(self) -> FastAPI:
-        """A new application over the same ports, as after a restart."""
+        """Create the application again over the same ports, as after a restart."""
         self.app = create_app(
-            live=self.live, store=self.store, score_log=self.score_log, settings=self.settings, clock=self.clock,
-            web_dir=self.web_dir, metrics_text=lambda: METRICS, version="0.1.0",
+            live=self.live, store=self.store, score_log=self.score_log, settings=self.settings,
+            clock=self.clock, web_dir=self.web_dir, metrics_text=lambda: METRICS, version="0.1.0",
             observer=lambda method, route, status, _: self.requests.append((method, route, status)),
             loop=self.loop and self.loop.ports(),
         )  # fmt: skip
@@ -45,23 +45,23 @@ class ApiHarness:
     def anonymous_client(
         self, address: str = "127.0.0.1", base: str = BASE, **more: Any
     ) -> httpx.AsyncClient:
-        """Somebody without a key."""
+        """Return a client without credentials."""
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=True, client=(address, 40000))
         return httpx.AsyncClient(transport=transport, base_url=base, **more)
 
     def create_key(self, *scopes: str, name: str | None = None, lifetime_s: float | None = 86_400.0) -> str:
-        """The secret of a new key."""
+        """Create an API key and return its secret."""
         name = name or f"key {len(self.store.api_keys)}"
         return api_keys.create_key(self.store, self.clock, name, scopes, lifetime_s)[1]
 
     def key_client(self, *scopes: str, **more: Any) -> httpx.AsyncClient:
-        """A program with a key of these scopes."""
+        """Return a client with a new API key of these scopes."""
         return self.anonymous_client(headers={"Authorization": f"Bearer {self.create_key(*scopes)}"}, **more)
 
     async def browser_client(
         self, scopes: Iterable[str] = ("admin",), **more: Any
     ) -> tuple[httpx.AsyncClient, str]:
-        """A browser that is logged in, and its CSRF token."""
+        """Return a client with a browser session, and its CSRF token."""
         browser = self.anonymous_client(**more)
         answer = await browser.post("/api/session", json={"key": self.create_key(*scopes)})
         assert answer.status_code == 200, answer.text
@@ -70,7 +70,7 @@ class ApiHarness:
 
 
 def assert_problem(answer: httpx.Response, status: int, *words: str) -> dict[str, Any]:
-    """It is a problem+json of that status whose detail holds the words."""
+    """Assert a problem+json of this status whose detail contains the words; return its body."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = answer.json()

@@ -1,4 +1,4 @@
-"""A loop in memory: incidents, a ledger and the desk, as the API and the dashboard see them."""
+"""In-memory fakes of the control loop's ports: incidents, ledger, decisions, incident actions."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ def _page(nouns: Iterable[Any], after: str | None, limit: int) -> list[Any]:
 
 
 class FakeIncidents:
-    """Incidents and changes by id."""
+    """In-memory incidents and change events."""
 
     def __init__(self) -> None:
         self.by_id: dict[str, Incident] = {}
@@ -101,7 +101,7 @@ class FakeIncidents:
 
 
 class FakeLedger:
-    """Recommendations, actions and their audit. `broken` = what is wrong: every write raises StoreError."""
+    """In-memory ledger. While `broken` is set, every write raises StoreError with it."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
@@ -135,9 +135,9 @@ class FakeLedger:
         return _page(_matching(self.recommendations_by_id.values(), wanted), after, limit)
 
     def propose(self, action: Action, audit: str, actor: str) -> Action:
-        there = next((a for a in self.actions_by_id.values() if a.key == action.key), None)
-        if there is not None:
-            return there
+        existing = next((a for a in self.actions_by_id.values() if a.key == action.key), None)
+        if existing is not None:
+            return existing
         self.append_audit(audit, action.id, actor)
         self.actions_by_id[action.id] = action
         return action
@@ -223,12 +223,12 @@ class FakeLedger:
 
 
 def _matching(nouns: Iterable[Any], wanted: Mapping[str, object]) -> list[Any]:
-    asked = {name: value for name, value in wanted.items() if value is not None}
-    return [noun for noun in nouns if all(getattr(noun, name) == value for name, value in asked.items())]
+    filters = {name: value for name, value in wanted.items() if value is not None}
+    return [noun for noun in nouns if all(getattr(noun, name) == value for name, value in filters.items())]
 
 
 class FakeOperatorDecisions:
-    """Decides as people say, over the ledger; `refusal` = why the guardrails forbid everything."""
+    """Decisions that write to the fake ledger. While `refusal` is set, every change is refused with it."""
 
     def __init__(self, clock: FakeClock, ledger: FakeLedger, live: FakeLiveView) -> None:
         self.clock = clock
@@ -266,10 +266,10 @@ class FakeOperatorDecisions:
 
     async def apply(self, recommendation_id: str, by: str, key: str) -> Action:
         self._allowed()
-        asked = self._decide(recommendation_id, "applied", by, state=RecommendationState.APPLIED)
+        applied = self._decide(recommendation_id, "applied", by, state=RecommendationState.APPLIED)
         return self._act(
-            by, key, recommendation_id=asked.id, tool=asked.tool, target=asked.target, subject=asked.subject,
-            is_action=asked.is_action, before=asked.before, after=asked.after,
+            by, key, recommendation_id=applied.id, tool=applied.tool, target=applied.target,
+            subject=applied.subject, is_action=applied.is_action, before=applied.before, after=applied.after,
         )  # fmt: skip
 
     async def roll_back(self, action_id: str, by: str, key: str) -> Action:
@@ -321,7 +321,7 @@ class FakeOperatorDecisions:
 
 
 class FakeIncidentActions:
-    """Changes incidents as people say."""
+    """Operator actions on the fake incidents."""
 
     def __init__(self, incidents: FakeIncidents, live: FakeLiveView) -> None:
         self.incidents = incidents
@@ -359,7 +359,7 @@ class FakeIncidentActions:
 
 
 class FakeControlLoop:
-    """All of them together."""
+    """All fakes of the control loop."""
 
     def __init__(self, clock: FakeClock, live: FakeLiveView) -> None:
         self.incidents = FakeIncidents()
@@ -370,15 +370,15 @@ class FakeControlLoop:
         self.models: FakeModelService | None = FakeModelService()
         self.alerts: list[Alert] = []
         self.audit_problem: str | None = None
-        """What is wrong with the audit."""
+        """Result of verifying the audit; None = intact."""
         self.capacity: dict[str, Capacity] = {}
 
     async def take_alerts(self, alerts: Sequence[Alert], by: str) -> None:  # noqa: ARG002 - as in the port
-        """Keep alerts that came in."""
+        """Record incoming alerts."""
         self.alerts += alerts
 
     def ports(self) -> LoopPorts:
-        """As the API takes them."""
+        """Return the ports as the API expects them."""
         return LoopPorts(
             self.incidents,
             self.incident_actions,

@@ -1,4 +1,4 @@
-"""Models and forecasts in memory."""
+"""In-memory fake of the model service."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from trimtab.engine.types import Forecast, ModelView, PastForecast, PipelineRun,
 
 
 class FakeModelService:
-    """One model, and what was asked of it."""
+    """A model service with one model; records its calls."""
 
     def __init__(self) -> None:
         self.current_forecasts: list[Forecast] = [

@@ -1,4 +1,4 @@
-"""Fakes that stand beside the ports: small, honest, in memory."""
+"""In-memory fakes of the clock, source, sink, store, score log, snapshots and live view."""
 
 import asyncio
 import heapq
@@ -27,7 +27,7 @@ from trimtab.models.contracts import State
 
 
 class FakeClock:
-    """A clock that stands until a test moves it.
+    """A clock that only moves when a test advances it.
 
     >>> clock = FakeClock(0)
     >>> clock.tick(1.5)
@@ -53,11 +53,11 @@ class FakeClock:
 
     @property
     def sleepers(self) -> int:
-        """How many wait for a later time."""
+        """Number of tasks that wait for a later time."""
         return sum(not woken.done() for _, _, woken in self._sleepers)
 
     def tick(self, seconds: float) -> None:
-        """Move on and wake who is due; they run when the test next awaits."""
+        """Advance and wake the due sleepers; they run when the test next awaits."""
         self.time += round(seconds * SECOND)
         while self._sleepers and self._sleepers[0][0] <= self.time:
             _, _, woken = heapq.heappop(self._sleepers)
@@ -65,7 +65,7 @@ class FakeClock:
                 woken.set_result(None)
 
     async def advance(self, seconds: float, step: float | None = None) -> None:
-        """Move on in steps (default: from sleeper to sleeper), letting everybody run after each."""
+        """Advance in steps (default: from sleeper to sleeper), and run all ready tasks after each."""
         end = self.time + round(seconds * SECOND)
         await settle()
         while self.time < end:
@@ -76,13 +76,13 @@ class FakeClock:
 
 
 async def settle(turns: int = 20) -> None:
-    """Let every task that is ready run."""
+    """Run all ready tasks."""
     for _ in range(turns):
         await asyncio.sleep(0)
 
 
 class FakeSource:
-    """A source that gives what it was told: Readings, SourceErrors, then None (its end)."""
+    """A source with scripted readings: Readings and SourceErrors, then None (end of the recording)."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class FakeSource:
 
 
 class FakeSink:
-    """Keeps what it was sent."""
+    """Records the ticks that it receives."""
 
     def __init__(self, name: str = "fake") -> None:
         self.name = name
@@ -153,7 +153,7 @@ class FakeSink:
 
 
 class FakeStore:
-    """A store in memory. `broken` = what is wrong: every write then raises StoreError."""
+    """An in-memory store. While `broken` is set, every write raises StoreError with it."""
 
     def __init__(self) -> None:
         self.infos: dict[str, SeriesInfo] = {}
@@ -218,8 +218,8 @@ class FakeStore:
         self.feedback_by_key[feedback.anomaly_id, feedback.author] = feedback
 
     def feedback(self, anomaly_id: str) -> list[Feedback]:
-        said = (f for f in self.feedback_by_key.values() if f.anomaly_id == anomaly_id)
-        return sorted(said, key=lambda f: f.time)
+        found = (f for f in self.feedback_by_key.values() if f.anomaly_id == anomaly_id)
+        return sorted(found, key=lambda f: f.time)
 
     def save_key(self, key: ApiKey) -> None:
         self._writable()
@@ -277,14 +277,14 @@ class FakeScoreLog:
         return 48 * sum(map(len, self.rows.values()))
 
     def flush(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is no buffer."""
 
     def close(self) -> None:
         self.closed = True
 
 
 class FakeSnapshots:
-    """Ticks and the newest snapshot of each source, in memory."""
+    """In-memory tick log, and the newest snapshot of each source."""
 
     def __init__(self) -> None:
         self.ticks: dict[str, list[tuple[int, tuple[SeriesKey, ...], bytes]]] = {}
@@ -308,7 +308,7 @@ class FakeSnapshots:
 
 
 class FakeSubscription:
-    """One reader of a FakeLiveView: keeps the newest 100 events."""
+    """A subscription to a FakeLiveView; keeps the newest 100 events."""
 
     def __init__(self, ended: Callable[["FakeSubscription"], None]) -> None:
         self.events: deque[tuple[str, dict[str, object]]] = deque(maxlen=100)
@@ -332,7 +332,7 @@ class FakeSubscription:
 
 
 class FakeLiveView:
-    """What is true now, as a test sets it."""
+    """A live view whose state the test sets."""
 
     def __init__(self, views: Iterable[SeriesView] = (), sources: Iterable[SourceStatus] = ()) -> None:
         self.views = {view.id: view for view in views}
@@ -387,13 +387,13 @@ class FakeLiveView:
         return reader
 
     def publish(self, event: str, data: dict[str, object]) -> None:
-        """Hand an event to every reader."""
+        """Publish an event to every subscription."""
         for reader in self.readers:
             reader.events.append((event, data))
             reader.arrived.set()
 
     def end(self) -> None:
-        """End every subscription, as the engine does when it stops."""
+        """End every subscription, as a stopping engine does."""
         for reader in self.readers:
             reader.over = True
             reader.arrived.set()

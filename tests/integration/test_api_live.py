@@ -28,7 +28,7 @@ CHROMIUM_ARGS = [
 
 @asynccontextmanager
 async def serve(api):
-    """The api's application on a free loopback port; yields its URL."""
+    """Serve the application on a free loopback port; yields its URL."""
     port = free_port()
     config = uvicorn.Config(api.app, port=port, access_log=False, log_config=None)
     server = uvicorn.Server(config)

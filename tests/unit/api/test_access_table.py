@@ -35,7 +35,7 @@ STREAM = ("GET", "/api/stream")
 
 @pytest.fixture
 def api():
-    """A api with one series and one anomaly."""
+    """An API with one series and one anomaly."""
     api = ApiHarness(loop=True)
     api.live.views[KEY.id] = series_view(KEY)
     api.store.save_anomaly(anomaly_of(KEY, ANOMALY))
@@ -43,22 +43,22 @@ def api():
 
 
 async def send_request(client, method, template):
-    """The answer of a route, with values that exist in its place holders."""
+    """Request a route with existing values for its path parameters."""
     return await client.request(method, template.format(**VALUES), json=BODIES.get((method, template)))
 
 
-def is_expected_to_pass(door, scope):
-    """Whether a key with this one scope, or nobody (None), may pass: the rule in plain words."""
-    if door in {AccessRule.OPEN, AccessRule.PROBE, AccessRule.LOOPBACK}:
+def is_expected_to_pass(access, scope):
+    """Return whether a key with this scope (None = no key) should have access."""
+    if access in {AccessRule.OPEN, AccessRule.PROBE, AccessRule.LOOPBACK}:
         return True
     if scope is None:
         return False
-    return door is AccessRule.ANY_KEY or scope in {door, Scope.ADMIN}
+    return access is AccessRule.ANY_KEY or scope in {access, Scope.ADMIN}
 
 
 @pytest.mark.parametrize(("method", "template"), [route for route in ROUTES if route != STREAM])
 @pytest.mark.parametrize("scope", [None, *SCOPES])
-async def test_every_route_decides_as_the_table_says(api, method, template, scope):
+async def test_every_route_enforces_the_access_table(api, method, template, scope):
     """Each route lets each scope in exactly where the access table says so."""
     client = api.anonymous_client() if scope is None else api.key_client(scope)
     answer = await send_request(client, method, template)
@@ -69,7 +69,7 @@ async def test_every_route_decides_as_the_table_says(api, method, template, scop
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-async def test_resuming_asks_for_a_person_too(api, scope):
+async def test_ending_a_pause_requires_a_browser_session(api, scope):
     """A program may not end a pause, whatever its scopes; a person's browser may, with the scope."""
     assert_problem(await api.key_client(scope).delete("/api/pause"), 403)
     browser, csrf = await api.browser_client([scope])
@@ -103,8 +103,8 @@ async def test_unknown_paths_under_api_are_denied_before_they_are_not_found(api)
         assert_problem(await api.key_client("read").get(path), 404)
 
 
-async def test_a_path_is_judged_as_the_router_reads_it(api):
-    """What stands behind an encoded ? or # is part of the path: it does not lead to a weaker door."""
+async def test_access_is_checked_for_the_path_that_is_routed(api):
+    """An encoded ? or # is part of the path, and does not weaken the access check."""
     reader = api.key_client("read")
     for path in ("/api/keys/%3Fx", "/api/keys/%23x", "/api/keys/x%3F"):
         assert_problem(await reader.delete(path), 403)
@@ -132,7 +132,7 @@ def test_a_declared_route_that_is_not_served_fails():
         check_declared(list(ACCESS)[1:])
 
 
-def test_a_mounted_application_is_no_way_around_the_table():
+def test_a_mounted_application_is_refused():
     """Only the dashboard's files may be mounted."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.mount("/api/inner", FastAPI())
@@ -163,7 +163,7 @@ def test_create_app_takes_ports_only():
     """The application is built from ports and settings alone."""
     api = ApiHarness()
     app = create_app(
-        live=api.live, store=api.store, score_log=api.score_log, settings=Api(), clock=api.clock, web_dir=None,
-        metrics_text=str, version="1",
+        live=api.live, store=api.store, score_log=api.score_log, settings=Api(), clock=api.clock,
+        web_dir=None, metrics_text=str, version="1",
     )  # fmt: skip
     assert app.version == "1"

@@ -93,11 +93,11 @@ async def test_dismissing_asks_for_a_reason(api):
     assert_problem(await program.post(f"{PATH}/dismiss", json={"reason": "again"}), 409, "dismissed already")
 
 
-async def test_scheduling_takes_a_time_to_come(api):
+async def test_scheduling_requires_a_future_time(api):
     """A later time is kept, a past one is refused."""
     program = api.key_client("approve")
     assert_problem(
-        await program.post(f"{PATH}/schedule", json={"at": "2025-12-31T00:00:00Z"}), 422, "to come"
+        await program.post(f"{PATH}/schedule", json={"at": "2025-12-31T00:00:00Z"}), 422, "not in the future"
     )
     answer = (await program.post(f"{PATH}/schedule", json={"at": "2026-01-02T03:00:00+01:00"})).json()
     assert (answer["state"], answer["scheduled"]) == ("scheduled", "2026-01-02T02:00:00.000Z")
@@ -139,14 +139,14 @@ async def test_a_refusal_of_the_guardrails_gives_its_reason(api):
     assert api.loop.ledger.recommendation(RECOMMENDATION.id).state is RecommendationState.PENDING
 
 
-async def test_what_cannot_be_written_down_is_not_done(api):
+async def test_a_decision_that_cannot_be_stored_has_no_effect(api):
     """Where the audit cannot be written the answer is 503, and the state stays."""
     api.loop.ledger.broken = "disk full"
     assert_problem(await api.key_client("approve").post(f"{PATH}/approve"), 503, "disk full")
     assert api.loop.ledger.recommendation(RECOMMENDATION.id).state is RecommendationState.PENDING
 
 
-async def test_an_action_is_taken_back(api):
+async def test_an_action_is_rolled_back(api):
     """The answer is the action that takes back; the first is rolled back; a second try is refused."""
     program = api.key_client("execute", "read")
     path = f"/api/actions/{ACTION.id}"
@@ -159,7 +159,7 @@ async def test_an_action_is_taken_back(api):
     assert_problem(await program.post(f"{path}/rollback"), 409, "cannot be taken back")
 
 
-async def test_what_auto_would_have_done_is_shown_and_summed(api):
+async def test_shadow_records_are_shown_and_summed(api):
     """Each recommendation has its shadow with times; the sum says how they ended, and which got worse."""
     base, asked = RECOMMENDATION.shadow, api.loop.ledger.recommendations_by_id
     worse = replace(base, ended=None, end=ShadowEnd.OPEN, worst=0.8)
@@ -192,7 +192,7 @@ async def test_actions_are_filtered(api):
         assert len((await program.get(f"/api/actions?{query}")).json()["items"]) == n, query
 
 
-async def test_pause_stops_and_a_person_lets_go(api):
+async def test_an_operator_pauses_and_resumes(api):
     """A program stops everything; what it wants applied is refused; a person's browser resumes."""
     program = api.key_client("execute", "approve", "read")
     stopped = (await program.post("/api/pause", json={"reason": "moving"})).json()

@@ -1,4 +1,4 @@
-"""Whatever is sent to the routes of the loop, the answer is never a fault of ours."""
+"""Fuzz test: no input to the control loop's routes causes an internal error."""
 
 import json
 import re
@@ -65,7 +65,7 @@ bodies = st.one_of(
 
 
 def make_full_api() -> ApiHarness:
-    """One of each noun."""
+    """Return an API with one record of each type."""
     api = ApiHarness(loop=True)
     assert api.loop is not None
     api.loop.incidents.save_incidents([INCIDENT])
@@ -84,7 +84,7 @@ def make_full_api() -> ApiHarness:
     query=st.dictionaries(st.sampled_from(NAMES), texts, max_size=3),
     body=bodies,
 )
-async def test_nothing_that_is_sent_is_a_fault_of_ours(route, odd, query, body):
+async def test_no_input_causes_an_internal_error(route, odd, query, body):
     """Odd paths, queries and bodies are answered with less than 500, but for a part that is not there."""
     method, template = route
     api = make_full_api()

@@ -1,4 +1,4 @@
-"""What goes on at the door stands in the audit, and what people type as a path leads to its page."""
+"""Audit rows of logins and keys, and redirects of typed paths to dashboard pages."""
 
 import pytest
 
@@ -8,12 +8,12 @@ from trimtab.engine.api.security import api_keys
 
 @pytest.fixture
 def api():
-    """With a loop, and so with an audit."""
+    """An API with a control loop, and so with an audit."""
     return ApiHarness(loop=True)
 
 
 def audited(api):
-    """Rows of the audit: what, by whom."""
+    """Return the audit rows as (what, actor)."""
     return [(row.what, row.actor) for row in api.loop.ledger.rows]
 
 
@@ -41,7 +41,7 @@ async def test_keys_are_in_the_audit_without_their_secret(api):
     assert made["secret"] not in repr(api.loop.ledger.rows)
 
 
-async def test_nobody_comes_in_unseen(api):
+async def test_logins_require_an_audit_row(api):
     """Without a row there is no session, and no secret is given out."""
     secret, program = api.create_key("admin"), api.key_client("admin")
     api.loop.ledger.broken = "disk full"
@@ -71,7 +71,7 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
         ("/incidents/", "../#/incidents"),
     ],
 )
-async def test_a_page_that_was_typed_as_a_path_is_found(tmp_path, path, page):
+async def test_a_typed_path_redirects_to_its_page(tmp_path, path, page):
     """A browser is led to it, below a proxy's prefix, too; a program is told that there is no such file."""
     (tmp_path / "index.html").write_text("Trimtab")
     client = ApiHarness(web_dir=tmp_path).anonymous_client()
@@ -81,8 +81,8 @@ async def test_a_page_that_was_typed_as_a_path_is_found(tmp_path, path, page):
 
 
 @pytest.mark.parametrize("path", ["/tools.js", "/assets/old", "/api/nothing"])
-async def test_what_is_no_page_is_not_one(tmp_path, path):
-    """Files and the API answer as ever."""
+async def test_files_and_api_paths_are_not_redirected(tmp_path, path):
+    """Paths of files and of the API are not redirected."""
     (tmp_path / "index.html").write_text("Trimtab")
     answer = await ApiHarness(web_dir=tmp_path).anonymous_client().get(path, headers=BROWSER)
     assert answer.status_code in {401, 404}

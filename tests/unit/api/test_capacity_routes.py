@@ -48,7 +48,7 @@ async def test_an_autoscaler_gets_a_number(api):
     assert answer.json() == {"name": "checkout", "wanted": 6}
 
 
-async def test_an_autoscaler_is_told_that_nothing_is_known(api):
+async def test_an_autoscaler_gets_a_503_for_unknown_capacity(api):
     """Ignorance is an error status with its reason, never 0."""
     answer = await api.key_client("read").get("/api/capacity/mail/keda")
     assert_problem(answer, 503, "mail", "too old")

@@ -77,7 +77,7 @@ class StreamClient:
 
 @pytest.fixture
 async def api():
-    """A api whose streams end with the test."""
+    """An API whose streams are closed after the test."""
     api = ApiHarness()
     yield api
     stop_streams(api.app)
@@ -98,15 +98,19 @@ async def test_events_arrive_in_the_agreed_shape(api):
     api.live.publish("anomaly", asdict(anomaly))
     api.live.publish("source", asdict(SourceStatus("host", SourceState.UNKNOWN, 5.0, since=START)))
     await listener.until(lambda: len(listener.events) == 3)
-    (tick, told), (kind, seen), (source, state) = listener.events
+    (tick, tick_data), (kind, anomaly_data), (source, state) = listener.events
     assert (tick, kind, source) == ("tick", "anomaly", "source")
-    assert told == {"source": "host", "time": "2026-01-01T00:00:00.000Z", "series": 3, "unusual": 1}
-    assert (seen["start"], seen["end"], seen["value"]) == ("2026-01-01T00:00:00.000Z", None, None)
+    assert tick_data == {"source": "host", "time": "2026-01-01T00:00:00.000Z", "series": 3, "unusual": 1}
+    assert (anomaly_data["start"], anomaly_data["end"], anomaly_data["value"]) == (
+        "2026-01-01T00:00:00.000Z",
+        None,
+        None,
+    )
     assert (state["state"], state["since"]) == ("unknown", "2026-01-01T00:00:00.000Z")
 
 
-async def test_what_the_loop_does_is_told(api):
-    """Incidents, recommendations, actions and the pause come as they stand in the API."""
+async def test_control_loop_events_match_the_api(api):
+    """Incidents, recommendations, actions and the pause have the same JSON as in the API."""
     listener = await open_stream(api)
     for event, noun in [("incident", INCIDENT), ("recommendation", RECOMMENDATION), ("action", ACTION)]:
         api.live.publish(event, asdict(noun))
@@ -157,8 +161,8 @@ async def test_a_stream_ends_when_the_live_view_ends(api):
     assert listener.ended
 
 
-async def test_a_reader_that_leaves_is_let_go(api):
-    """A closed tab costs nothing: its subscription and its place are free again."""
+async def test_a_disconnected_client_frees_its_stream(api):
+    """A disconnected client's subscription is removed and its stream is free again."""
     listener = await open_stream(api)
     assert len(api.live.readers) == api.app.state.context.streams.open_count == 1
     listener.left.set()
@@ -179,7 +183,7 @@ async def test_a_stream_ends_with_its_key(api):
 
 
 async def test_the_number_of_streams_is_bounded(api):
-    """A hundred and first reader is told to come back; a place that is given back is taken again."""
+    """A client over the limit gets a 503 with Retry-After; a released stream can be used again."""
     assert event_streams.MAX_STREAMS == 100
     api.app.state.context.streams.max_streams = 2
     secret = api.create_key("read")

@@ -15,7 +15,7 @@ AGAIN = {"Idempotency-Key": "5b1f"}
 
 @pytest.fixture
 def api():
-    """A api with one anomaly to write about."""
+    """An API with one anomaly to write about."""
     api = ApiHarness()
     api.store.save_anomaly(anomaly_of(SeriesKey.of("host", "cpu"), ANOMALY))
     return api

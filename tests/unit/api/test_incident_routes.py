@@ -26,7 +26,7 @@ def api():
     return api
 
 
-async def test_an_incident_tells_its_story(api):
+async def test_an_incident_has_its_details(api):
     """One answer holds anomalies, changes, recommendations, and what was done in similar ones."""
     found = (await api.key_client("read").get(f"/api/incidents/{INCIDENT.id}")).json()
     assert found["start"] == "2026-01-01T00:00:00.000Z"
@@ -56,7 +56,7 @@ async def test_incidents_are_filtered_and_paged(api):
 
 
 @pytest.mark.parametrize("verb", ["acknowledge", "resolve", "reopen"])
-async def test_people_say_how_it_stands(api, verb):
+async def test_operators_change_the_state(api, verb):
     """A word of a person changes the state and keeps the note; without a body there is no note."""
     state = {"acknowledge": "acknowledged", "resolve": "resolved", "reopen": "open"}[verb]
     program = api.key_client("propose")
@@ -90,7 +90,7 @@ async def test_incidents_are_merged_and_split(api):
     assert_problem(await program.post(f"/api/incidents/{INCIDENT.id}/split", json={"anomaly_ids": []}), 422)
 
 
-async def test_a_change_is_told_and_listed(api):
+async def test_a_change_is_reported_and_listed(api):
     """A deploy is kept with who told it; a repetition of the call keeps it once."""
     program = api.key_client("ingest", "read")
     body = {"kind": "deploy", "title": "checkout 3", "labels": {"service": "checkout"}}

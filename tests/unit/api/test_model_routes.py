@@ -10,7 +10,7 @@ from trimtab.models.forecasting.confidence import confidence
 
 @pytest.fixture
 def api():
-    """A api with one model and one forecast."""
+    """An API with one model and one forecast."""
     return ApiHarness(loop=True)
 
 
@@ -29,7 +29,7 @@ async def test_forecasts_are_found_by_series_and_unknown_rows_are_null(api):
     assert_problem(await api.key_client("read").get("/api/forecasts", params={"series": "x"}), 422)
 
 
-async def test_what_had_been_forecast_is_there_beside_the_forecast(api):
+async def test_past_forecasts_are_served(api):
     """The rows of a series with the time before which each was forecast; empty where nothing is kept."""
     client = api.key_client("read")
     kept = (await client.get(f"/api/forecasts/{FORECAST.id}/before")).json()

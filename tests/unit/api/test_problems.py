@@ -30,7 +30,7 @@ SECRET = "swordfish-swordfish"
 
 @pytest.fixture
 def api():
-    """A api with one anomaly to write about."""
+    """An API with one anomaly to write about."""
     api = ApiHarness()
     api.store.save_anomaly(anomaly_of(SeriesKey.of("host", "cpu"), ANOMALY))
     return api
@@ -74,7 +74,7 @@ async def test_errors_for_people_come_with_their_message(api, monkeypatch, error
 @pytest.mark.parametrize(
     "error", [ValueError(SECRET), ShapeError(SECRET), EngineError(SECRET), KeyError(SECRET)]
 )
-async def test_faults_of_ours_show_nothing_but_a_trace_id(api, monkeypatch, lines, error):
+async def test_internal_errors_show_only_a_trace_id(api, monkeypatch, lines, error):
     """A fault is a 500 without message or traceback; the log has it under the trace id of the answer."""
     fail_with(api, monkeypatch, error)
     answer = await api.key_client("read").get("/api/status")
@@ -112,7 +112,7 @@ async def test_a_logged_traceback_holds_no_local_variables(api, monkeypatch, lin
         ("POST", "/", 405, "HEAD"),
     ],
 )
-async def test_what_is_not_there_is_a_problem_too(api, method, path, status, words):
+async def test_unknown_paths_and_methods_are_problems(api, method, path, status, words):
     """Unknown paths and wrong methods are problem+json like every other error."""
     assert_problem(await api.key_client("admin").request(method, path), status, words)
 
@@ -165,7 +165,7 @@ async def test_a_body_that_never_comes_ends(api, monkeypatch):
     assert_problem(answer, 408)
 
 
-async def test_a_client_that_leaves_is_no_fault(api, lines):
+async def test_a_disconnected_client_is_not_an_error(api, lines):
     """A client that goes away while it sends leaves one line with status 499."""
     messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
     sent = []
@@ -273,7 +273,7 @@ async def test_websockets_are_not_served(api):
     assert [message["type"] for message in sent] == ["websocket.close"]
 
 
-async def test_probes_are_lines_of_debugging(api):
+async def test_probes_are_logged_at_debug_level(api):
     """Health and metrics are asked for every few seconds: only a scrape that fails is told as others are."""
     with capture_logs() as lines:
         client = api.anonymous_client()

@@ -36,7 +36,7 @@ async def test_a_silence_is_made_listed_and_ended(api):
     assert [row.what for row in api.loop.ledger.rows] == ["silenced", "silence ended"]
 
 
-async def test_one_that_is_coming_waits(api):
+async def test_a_future_silence_is_coming(api):
     """With `from` it begins later; the same Idempotency-Key makes it once."""
     program = api.key_client("approve", "read")
     body = {"entities": ["web"], "from": "2026-01-01T00:30:00Z", "until": HOUR}
@@ -67,14 +67,14 @@ async def test_those_of_the_settings_are_listed_too(api):
         ({"entities": []}, "entities"),
     ],
 )  # fmt: skip
-async def test_what_makes_no_sense_is_refused(api, changed, words):
+async def test_invalid_silences_are_refused(api, changed, words):
     """And nothing is kept of it."""
     answer = await api.key_client("approve").post(PATH, json={"entities": ["web"], "until": HOUR, **changed})
     assert_problem(answer, 422, words)
     assert api.loop.ledger.rows == []
 
 
-async def test_what_cannot_be_written_down_is_not_silent(api):
+async def test_a_silence_that_cannot_be_stored_is_refused(api):
     """Without an audit row there is no silence."""
     api.loop.ledger.broken = "disk full"
     answer = await api.key_client("approve").post(PATH, json={"entities": ["web"], "until": HOUR})

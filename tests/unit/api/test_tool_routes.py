@@ -57,7 +57,7 @@ async def test_all_knobs_of_all_targets(api):
     }
 
 
-async def test_switching_a_tool_stands_in_the_audit(api):
+async def test_switching_a_tool_is_audited(api):
     """A tool is switched only where that can be written down; a disabled one says no grant."""
     program = api.key_client("admin")
     off = (await program.put("/api/tools/redis", json={"enabled": False})).json()
@@ -103,7 +103,7 @@ async def test_a_value_of_no_kind_is_refused(api, text):
 
 
 @pytest.mark.parametrize("kind", [ToolError, ToolUncertainError])
-async def test_a_tool_that_fails_is_told_as_such(api, monkeypatch, kind):
+async def test_a_tool_error_is_a_502(api, monkeypatch, kind):
     """A tool's failure is a 502 with what the tool said."""
 
     async def fail(*_):
@@ -115,7 +115,7 @@ async def test_a_tool_that_fails_is_told_as_such(api, monkeypatch, kind):
 
 
 @pytest.mark.parametrize("target", ["@shop/api", "a/knobs/b", "a%2Fb", "50% off", "a/actions/reload", "/"])
-async def test_names_may_hold_a_slash(api, target):
+async def test_names_may_contain_a_slash(api, target):
     """An escaped slash belongs to the name: targets, knobs and actions are reached, each by its route."""
     box = api.loop.toolbox
     box.tool_views["pm2"] = replace(TOOL, name="pm2", targets=(target,))
@@ -132,7 +132,7 @@ async def test_names_may_hold_a_slash(api, target):
     assert_problem(await api.key_client("read").post(f"{place}/actions/x"), 403)
 
 
-async def test_a_plain_slash_parts_names(api):
+async def test_a_plain_slash_separates_names(api):
     """It leads nowhere, as before: no name is taken for a longer one."""
     program = api.key_client("admin")
     assert_problem(await program.get("/api/tools/redis/targets/cache-1/x"), 404)
