@@ -1,4 +1,4 @@
-"""The service that misbehaves: it leaks as told, and its cache can be tuned from outside."""
+"""The leaky test service: it leaks exactly, and its cache can be tuned from outside."""
 
 import os
 import sys
@@ -16,8 +16,8 @@ NAME = "leaky"
 
 
 @contextmanager
-def leaky(folder, *words):
-    """The service as a process."""
+def start_leaky_service(folder, *words):
+    """The service as a child process."""
     port = free_port()
     argv = [
         sys.executable,
@@ -37,50 +37,50 @@ def leaky(folder, *words):
         yield server
 
 
-def tool(server):
-    """The tool over it."""
+def make_tool(server):
+    """A tool for the service."""
     token = SecretStr(TOKEN)
     return HttpService(
         NAME, HttpServiceTool(kind="http_service", url=f"{server.url}/trimtab", bearer_token=token)
     )
 
 
-def ask(server, numbers):
-    """Ask for these items, one after the other."""
+def request_items(server, numbers):
+    """Request items one after the other."""
     with httpx.Client(base_url=server.url, trust_env=False) as client:
         for number in numbers:
             client.get(f"/items/{number}").raise_for_status()
 
 
-def lost(server):
-    """Bytes that it has lost."""
+def leaked_bytes(server):
+    """Bytes that the service has leaked."""
     return httpx.get(f"{server.url}/leak", trust_env=False).json()["lost"]
 
 
-async def test_it_leaks_exactly_as_told(tmp_path):
-    """Each request loses as many bytes as were set, which its memory shows; a knob stops it."""
-    with leaky(tmp_path, "--leak-bytes", "500000") as server:
-        made = tool(server)
+async def test_it_leaks_exactly(tmp_path):
+    """Each request leaks the configured bytes, visible in its memory; a knob stops it."""
+    with start_leaky_service(tmp_path, "--leak-bytes", "500000") as server:
+        made = make_tool(server)
         before = (await made.metrics(NAME))["process_resident_memory_bytes"]
-        ask(server, range(100))
+        request_items(server, range(100))
         grown = (await made.metrics(NAME))["process_resident_memory_bytes"] - before
         assert 45e6 < grown < 75e6
-        assert lost(server) == 101 * 500_000  # with that very request
+        assert leaked_bytes(server) == 101 * 500_000  # with that very request
         await made.apply(NAME, "leak_bytes", 500_000, 0)
-        ask(server, range(20))
-        assert lost(server) == 101 * 500_000
+        request_items(server, range(20))
+        assert leaked_bytes(server) == 101 * 500_000
         await made.close()
 
 
 async def test_its_cache_can_be_tuned(tmp_path):
-    """Fifty items in turn never hit a cache of ten, and always one of sixty-four."""
-    with leaky(tmp_path, "--cache", "10") as server:
-        made = tool(server)
-        ask(server, [*range(50)] * 2)
+    """Fifty items in turn never hit a cache of ten entries, and always one of sixty-four."""
+    with start_leaky_service(tmp_path, "--cache", "10") as server:
+        made = make_tool(server)
+        request_items(server, [*range(50)] * 2)
         seen = await made.metrics(NAME)
         assert (seen['cache_hits_total{cache="items"}'], seen["database_reads_total"]) == (0, 100)
         await made.apply(NAME, "items_size", 10, 64)
-        ask(server, [*range(50)] * 2)
+        request_items(server, [*range(50)] * 2)
         seen = await made.metrics(NAME)
         assert seen['cache_hits_total{cache="items"}'] == 10 + 50  # ten already cached still
         assert seen["database_reads_total"] == 140
@@ -88,9 +88,9 @@ async def test_its_cache_can_be_tuned(tmp_path):
         await made.close()
 
 
-async def test_it_ends_well(tmp_path):
-    """Told to end it drains and exits without an error."""
-    with leaky(tmp_path) as server:
+async def test_it_shuts_down_gracefully(tmp_path):
+    """After the signal it drains and exits without an error."""
+    with start_leaky_service(tmp_path) as server:
         process = server.process
         process.terminate()
         assert process.wait(10) == 0
@@ -98,7 +98,7 @@ async def test_it_ends_well(tmp_path):
 
 
 async def test_it_reads_redis(tmp_path, monkeypatch):
-    """With REDIS_URL what one process has read from the database the next one finds in Redis."""
+    """With REDIS_URL another process finds in Redis what the first one read from the database."""
     port = free_port()
     argv = [find_binary("redis-server"), "--port", str(port), "--save", "", "--dir", str(tmp_path)]
     ping = ServerProcess(
@@ -110,8 +110,8 @@ async def test_it_reads_redis(tmp_path, monkeypatch):
     monkeypatch.setitem(os.environ, "REDIS_URL", f"redis://127.0.0.1:{port}")
     with running_server(ping):
         for reads in (30, 0):
-            with leaky(tmp_path) as server:
-                made = tool(server)
-                ask(server, range(30))
+            with start_leaky_service(tmp_path) as server:
+                made = make_tool(server)
+                request_items(server, range(30))
                 assert (await made.metrics(NAME))["database_reads_total"] == reads
                 await made.close()

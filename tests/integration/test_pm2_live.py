@@ -1,4 +1,4 @@
-"""The tool over a real PM2, with a service of two instances under load."""
+"""PM2 tool with a real PM2 and a service of two instances under load."""
 
 import json
 import sys
@@ -19,13 +19,13 @@ MB = 2**20
 
 @pytest.fixture(scope="session")
 def pm2_command(tmp_path_factory):
-    """PM2 itself, installed once."""
+    """The pm2 command, installed once."""
     return install_pm2(tmp_path_factory.mktemp("pm2"))
 
 
 @pytest.fixture(scope="module")
 def server(pm2_command):
-    """A PM2 with `web` in cluster mode, two instances, and `single` in fork mode, which serves nothing."""
+    """A PM2 with `web` in cluster mode, two instances, and `single` in fork mode."""
     with (
         tempfile.TemporaryDirectory(prefix="pm2-") as short,
         start_pm2(pm2_command, Path(short) / "h") as made,
@@ -35,15 +35,15 @@ def server(pm2_command):
         yield made
 
 
-def tool(server, **settings):
-    """The tool over that PM2."""
+def make_tool(server, **settings):
+    """A tool for that PM2."""
     given = {"targets": ("web", "single", "gone", "leaky"), "max_instances": 3, "timeout": 9.0, **settings}
     return Pm2("pm2", Pm2Tool(kind="pm2", command=(server.command,), home=server.home, **given))
 
 
-async def test_what_is_seen(server):
-    """Version, instances and their figures come from PM2; an application that it does not know is told."""
-    made = tool(server)
+async def test_status_and_metrics(server):
+    """Version, instances and metrics come from PM2; an unknown application is reported."""
+    made = make_tool(server)
     status = await made.status()
     assert status.state is ToolState.UP
     assert int(status.version.partition(".")[0]) >= 5
@@ -62,7 +62,7 @@ async def test_what_is_seen(server):
 
 async def test_reloads_lose_no_request(server):
     """Five reloads under load replace both instances each time, and no request is lost."""
-    made = tool(server)
+    made = make_tool(server)
     with LoadGenerator(server.port) as load:
         for _ in range(5):
             said = await made.run("web", "reload", "key")
@@ -77,8 +77,8 @@ async def test_reloads_lose_no_request(server):
 
 
 async def test_scaling_loses_no_request(server):
-    """One more and one less under load: compared, set, read back, and no request is lost."""
-    made = tool(server)
+    """Scaling up and down under load loses no request."""
+    made = make_tool(server)
     with LoadGenerator(server.port) as load:
         assert (await made.apply("web", "instances", 2, 3)).lasts is Lasts.UNTIL_RESTART
         assert (await made.read("web", "instances")).value == 3
@@ -89,8 +89,8 @@ async def test_scaling_loses_no_request(server):
 
 
 async def test_a_memory_limit_and_its_undoing(server):
-    """A limit is set by a graceful reload; where there was none before, undoing removes it."""
-    made = tool(server)
+    """A limit is set by a graceful reload, and undoing it removes the limit."""
+    made = make_tool(server)
     before = await made.read("web", "max_memory_restart")
     assert (before.value, before.set_here) == (None, False)
     with LoadGenerator(server.port) as load:
@@ -117,15 +117,15 @@ async def test_a_memory_limit_and_its_undoing(server):
         ("other", "instances", 1, 2, RefusedError, "not one of tools.pm2.targets"),
     ],
 )
-async def test_what_is_refused(server, target, knob, before, after, error, told):
-    """Another value than was thought, out of bounds, a limit under what is in use: nothing is changed."""
+async def test_refused_changes(server, target, knob, before, after, error, told):
+    """An unexpected current value, a value out of bounds and a limit below the use change nothing."""
     with pytest.raises(error, match=told):
-        await tool(server).apply(target, knob, before, after)
+        await make_tool(server).apply(target, knob, before, after)
 
 
 async def test_knobs_and_actions_by_mode(server):
-    """Fork mode has no instances to scale, and its reload may leave a gap."""
-    made = tool(server)
+    """Fork mode has no knob `instances`, and its reload has a higher risk."""
+    made = make_tool(server)
     assert [knob.name for knob in await made.knobs("web")] == ["instances", "max_memory_restart"]
     (single,) = await made.knobs("single")
     assert (single.name, single.restart_needed) == ("max_memory_restart", True)
@@ -137,12 +137,12 @@ async def test_knobs_and_actions_by_mode(server):
 
 async def test_a_restart(server):
     """Restart replaces the process."""
-    said = await tool(server).run("single", "restart", "k")
+    said = await make_tool(server).run("single", "restart", "k")
     assert said.startswith("restart of single: 1 instances, pids ")
 
 
 async def test_a_python_service_reloads_without_a_gap(server):
-    """Two Python processes on one port, which say when they are ready and drain at the end, lose nothing."""
+    """Two Python processes on one port with ready signal and draining lose no request."""
     port, root = free_port(), Path(__file__).parents[2]
     app = {
         "name": "leaky", "script": sys.executable, "interpreter": "none", "cwd": str(root), "instances": 2,
@@ -152,7 +152,7 @@ async def test_a_python_service_reloads_without_a_gap(server):
     ecosystem = server.home / "ecosystem.config.cjs"
     ecosystem.write_text(f"module.exports = {json.dumps({'apps': [app]})}")
     server.pm2("start", str(ecosystem))
-    made = tool(server)
+    made = make_tool(server)
     with LoadGenerator(port, "/items/3") as load:
         for _ in range(2):
             await made.run("leaky", "reload", "key")

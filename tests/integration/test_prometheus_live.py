@@ -1,4 +1,4 @@
-"""The Prometheus source against a real Prometheus, node exporter and exporters of the test's own."""
+"""Prometheus source with a real Prometheus, node exporter and exporters of the test."""
 
 import asyncio
 import math
@@ -36,8 +36,8 @@ lag_seconds_count {n}
 
 
 @asynccontextmanager
-async def watching(server, within_s=30.0, **settings):
-    """A source of that server on the real clock, opened as the engine does it: until it succeeds."""
+async def open_source(server, within_s=30.0, **settings):
+    """A source on the real clock, opened with retries as the engine does."""
     source = PrometheusSource(Prometheus(url=server.url, **settings), SystemClock())
     end, problem = time.monotonic() + within_s, "not tried"
     try:
@@ -54,7 +54,7 @@ async def watching(server, within_s=30.0, **settings):
         await source.close()
 
 
-def shown(reading):
+def values_by_metric(reading):
     """(metric, job) -> value; of several series the last."""
     return {
         (key.metric, dict(key.labels).get("job")): value
@@ -62,13 +62,13 @@ def shown(reading):
     }
 
 
-def key_of(reading, metric, job):
-    """The first series of that metric and job."""
+def first_key(reading, metric, job):
+    """The first series of a metric and job."""
     return next(k for k in reading.keys if (k.metric, dict(k.labels).get("job")) == (metric, job))
 
 
-async def until(source, done, within_s=30.0):
-    """Read until a reading is as it should be; None stands for a read that failed."""
+async def read_until(source, done, within_s=30.0):
+    """Read until a reading meets the condition; None is a failed read."""
     end = time.monotonic() + within_s
     while True:
         try:
@@ -92,10 +92,10 @@ def stand(tmp_path_factory):
 
 
 async def test_finds_and_reads_what_a_real_server_has(stand):
-    """Discovery, metadata, types, units and rates against the real thing."""
-    async with watching(stand) as source:
-        reading = await until(source, lambda r: r is not None and len(r.keys) > 500)
-        values = shown(reading)
+    """Discovery, metadata, types, units and rates agree with the real server."""
+    async with open_source(stand) as source:
+        reading = await read_until(source, lambda r: r is not None and len(r.keys) > 500)
+        values = values_by_metric(reading)
         assert source.interval_s == 1.0
         assert reading.complete
         assert values["up", "node"] == 1.0
@@ -106,7 +106,7 @@ async def test_finds_and_reads_what_a_real_server_has(stand):
             if key.metric == "node_cpu_seconds_total" and dict(key.labels)["mode"] == "idle"
         ]
         assert all(0 <= value <= 1.5 for value in idle)
-        memory = key_of(reading, "node_memory_MemTotal_bytes", "node")
+        memory = first_key(reading, "node_memory_MemTotal_bytes", "node")
         assert (source.info(memory).unit, source.info(memory).kind) == ("B", "gauge")
         assert source.info(memory).help
         assert not any(key.metric.endswith(("_bucket", "_sum", "_info")) for key in reading.keys)
@@ -116,63 +116,67 @@ async def test_finds_and_reads_what_a_real_server_has(stand):
 
 
 async def test_a_counter_that_restarts_has_no_rate_over_the_restart(tmp_path):
-    """Through a real scrape a reset is NaN, never a spike or a negative rate, and known again after it."""
+    """A reset is NaN, never a spike or a negative rate, and known again afterwards."""
     with start_exporter(METRICS.format(n=1000)) as exporter, start_prometheus(tmp_path) as server:
         server.set_targets({"mine": [exporter.address]})
-        async with watching(server) as source:
-            await until(source, lambda r: r is not None and shown(r).get(("requests_total", "mine")) == 0.0)
+        async with open_source(server) as source:
+            await read_until(
+                source, lambda r: r is not None and values_by_metric(r).get(("requests_total", "mine")) == 0.0
+            )
             seen = []
             for n in (1010, 1020, 3, 13, 23, 33):
                 exporter.text = METRICS.format(n=n)
                 await asyncio.sleep(1.0)
                 reading = await source.read()
-                seen.append(shown(reading)["requests_total", "mine"])
+                seen.append(values_by_metric(reading)["requests_total", "mine"])
     known = [rate for rate in seen if not math.isnan(rate)]
     assert len(known) < len(seen)
     assert all(0 <= rate <= 25 for rate in known), seen
-    assert shown(reading)["depth", "mine"] == 7.0
+    assert values_by_metric(reading)["depth", "mine"] == 7.0
 
 
 async def test_a_killed_target_vanishes_and_a_replaced_one_takes_its_place(tmp_path):
-    """Series of a target that is down are missing within 3 intervals; its successor is known as one."""
+    """Series of a dead target vanish within 3 intervals; its successor is a replacement."""
     metrics = "# TYPE x gauge\nx 3\n"
     with start_exporter(metrics) as stays, start_prometheus(tmp_path) as server:
         async with AsyncExitStack() as stack:
             with start_exporter(metrics) as dies:
                 server.set_targets({"app": [dies.address], "other": [stays.address]})
                 wait_for(lambda: len(server.query("count_over_time(x[10s]) > 2")) == 2, 30)
-                source = await stack.enter_async_context(watching(server))
-                gone = key_of(await source.read(), "x", "app")
+                source = await stack.enter_async_context(open_source(server))
+                gone = first_key(await source.read(), "x", "app")
             ended = time.monotonic()
-            reading = await until(source, lambda r: r is not None and gone not in r.keys)
+            reading = await read_until(source, lambda r: r is not None and gone not in r.keys)
             assert time.monotonic() - ended < 3.0 + 1.0  # three intervals, and what a busy machine takes
             assert reading.complete
-            other = key_of(reading, "x", "other")
+            other = first_key(reading, "x", "other")
             with start_exporter(metrics) as successor:
                 server.set_targets({"app": [successor.address], "other": [stays.address]})
-                reading = await until(source, lambda r: r is not None and ("x", "app") in shown(r))
-            assert source.is_replacement(gone, key_of(reading, "x", "app"))
+                reading = await read_until(
+                    source, lambda r: r is not None and ("x", "app") in values_by_metric(r)
+                )
+            assert source.is_replacement(gone, first_key(reading, "x", "app"))
             assert not source.is_replacement(gone, other)
 
 
 async def test_a_prometheus_that_stops_is_unknown_and_comes_back_by_itself(tmp_path):
-    """Stopped: SourceError each time. Started again: readings, and no series is taken for gone meanwhile."""
+    """Stopped: SourceError each time. Restarted: readings, and no series counts as gone."""
     with start_exporter(METRICS.format(n=5)) as exporter, start_prometheus(tmp_path) as server:
         server.set_targets({"mine": [exporter.address], "self": [server.address]})
         wait_for(lambda: len(server.query("count_over_time(up[10s]) > 2")) == 2, 30)
-        async with watching(server) as source:
+        async with open_source(server) as source:
             before = (await source.read()).keys
             server.stop()
             for _ in range(3):
                 with pytest.raises(SourceError, match=f"cannot reach {server.url}"):
                     await source.read()
             server.start()
-            whole = await until(source, lambda r: r is not None and r.complete)
+            whole = await read_until(source, lambda r: r is not None and r.complete)
             assert set(before) <= set(whole.keys)
 
 
 async def test_history_of_a_real_server_is_what_was_recorded(tmp_path):
-    """Backfilled samples come back: coarse for a day, fine for the last hour, as levels and rates."""
+    """Backfilled samples are read coarsely for a day and finely for the last hour."""
     now = int(time.time()) // 15 * 15
     fine = now // 300 * 300 - 7200
     times = [*range(fine - 2 * 86_400, fine, 300), *range(fine, now + 1, 15)]
@@ -181,7 +185,7 @@ async def test_history_of_a_real_server_is_what_was_recorded(tmp_path):
     backfill(tmp_path, "\n".join(lines))
     windows = {"season_window": 86_400.0, "noise_window": 3600.0, "interval": 15.0}
     with start_prometheus(tmp_path) as server:
-        async with watching(server, selector='{__name__=~"level|work_total"}', **windows) as source:
+        async with open_source(server, selector='{__name__=~"level|work_total"}', **windows) as source:
             chunks = [chunk async for chunk in source.history(now * 1_000_000_000)]
     assert [chunk.coarse for chunk in chunks] == [True, False]
     for chunk in chunks:
@@ -195,7 +199,7 @@ async def test_history_of_a_real_server_is_what_was_recorded(tmp_path):
 
 
 async def test_tls_user_and_client_certificate_of_a_real_server(tmp_path):
-    """Own CA, basic authentication from a file, mutual TLS and a path prefix, for every kind of request."""
+    """Own CA, basic authentication, mutual TLS and a path prefix work for every request."""
     files = make_certificates(tmp_path / "certificates")
     password = tmp_path / "password"
     password.write_text(PASSWORD + "\n")
@@ -212,19 +216,21 @@ async def test_tls_user_and_client_certificate_of_a_real_server(tmp_path):
         ) as server,
     ):
         short = {"noise_window": 60.0, "season_window": 600.0}
-        async with watching(server, tls=tls, basic_auth=auth, **short) as source:
-            reading = await until(source, lambda r: r is not None and ("depth", "mine") in shown(r))
+        async with open_source(server, tls=tls, basic_auth=auth, **short) as source:
+            reading = await read_until(
+                source, lambda r: r is not None and ("depth", "mine") in values_by_metric(r)
+            )
             assert [chunk async for chunk in source.history(reading.time)]
         for settings, told in (
             ({"tls": tls, "basic_auth": BasicAuth(username="joe")}, "denies access"),
             ({"tls": Tls(ca_file=files.ca), "basic_auth": auth}, "cannot reach"),  # no certificate of ours
             ({"basic_auth": auth}, "cannot reach"),  # a CA that nobody knows
         ):
-            await refused(Prometheus(url=server.url, **settings), told)
+            await assert_refused(Prometheus(url=server.url, **settings), told)
 
 
-async def refused(settings, told):
-    """Neither the library nor the live client gets in, and neither shows the password."""
+async def assert_refused(settings, told):
+    """Neither the API library nor the live client gets access, and neither shows the password."""
     source = PrometheusSource(settings, SystemClock())
     with pytest.raises(SourceError, match=told) as caught:
         await source.open()
@@ -235,7 +241,7 @@ async def refused(settings, told):
 
 
 async def test_a_local_prometheus_is_found(stand):
-    """`trimtab up` knows a Prometheus when it meets one, in less than a second."""
+    """`trimtab up` finds a local Prometheus in less than a second."""
     begin = time.monotonic()
     assert await find_local_prometheus(stand.url) == stand.url
     assert time.monotonic() - begin < 1.0

@@ -1,4 +1,4 @@
-"""`trimtab recommend` as a person runs it, on a real Redis and a real PostgreSQL."""
+"""The command `trimtab recommend` on a real Redis and a real PostgreSQL."""
 
 import json
 import subprocess
@@ -15,8 +15,8 @@ TRIMTAB = Path(sys.executable).with_name("trimtab")
 SECRET = "s3cret/of-the-cache"
 
 
-def test_what_is_set_badly_is_reported_without_a_password(tmp_path):
-    """A cache that would refuses writes, and a PostgreSQL without autovacuum, are found in seconds."""
+def test_bad_settings_are_reported_without_a_password(tmp_path):
+    """A Redis that refuses writes and a PostgreSQL without autovacuum are found in seconds."""
     with (
         start_redis(tmp_path / "r", "--maxmemory", "50mb", password=SECRET) as redis,
         start_postgresql() as url,

@@ -1,4 +1,4 @@
-"""The rack with real tools: swapped under load, nothing fails and nothing is left."""
+"""Tool registry with real tools that are replaced under load."""
 
 import asyncio
 import gc
@@ -18,14 +18,14 @@ from trimtab.engine.types import ToolState
 SWAPS = 100
 
 
-def open_files() -> int:
-    """How many this process has."""
+def count_open_files() -> int:
+    """Number of open files of this process."""
     return len(list(Path(f"/proc/{os.getpid()}/fd").iterdir()))
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc on this system")
 async def test_a_hundred_swaps_of_real_tools(tmp_path):
-    """A Redis tool is replaced a hundred times under load: no call fails, and nothing is left of it."""
+    """A Redis tool is replaced a hundred times under load: no call fails, and nothing leaks."""
     with start_redis(tmp_path / "redis", "--maxmemory", "10mb") as server:
 
         def settings(number: int) -> dict[str, RedisTool]:
@@ -35,7 +35,7 @@ async def test_a_hundred_swaps_of_real_tools(tmp_path):
         rack = await ToolRegistry(settings(0), FakeKeyValueStore(), FakeClock()).open()
         await rack.tool("other").metrics("other")
         await rack.tool("swapped").metrics("swapped")
-        before, calls, done = open_files(), 0, asyncio.Event()
+        before, calls, done = count_open_files(), 0, asyncio.Event()
 
         async def load(name: str) -> None:
             nonlocal calls
@@ -53,7 +53,7 @@ async def test_a_hundred_swaps_of_real_tools(tmp_path):
         assert (await rack.view("swapped")).status.state is ToolState.UP
         while rack._closing_tasks:
             await asyncio.wait(rack._closing_tasks)
-        assert open_files() <= before + 4
+        assert count_open_files() <= before + 4
         gc.collect()
         alive = [found for found in gc.get_objects() if isinstance(found, Redis)]
         assert len(alive) == 2

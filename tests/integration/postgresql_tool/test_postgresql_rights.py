@@ -14,7 +14,7 @@ async def test_the_grant_suffices_and_no_less(make_tool, url, make_role):
     """The role of `grant` can do what the tool does and nothing else."""
     rule = SessionFilter(older_than=10, applications=("shop",))
     given = {"idle_in_transaction": rule, "long_query": rule}
-    make_role("trimtab", [tools(**given).grant()])
+    make_role("trimtab", [make_tool(**given).grant()])
     tool = make_tool(url=as_role(url, "trimtab"), password=PASSWORD, **given)
     status = await tool.status()
     assert (status.state, status.detail) == (ToolState.UP, status.detail)
@@ -53,7 +53,7 @@ LESS = [
 
 @pytest.mark.parametrize(("statements", "state", "why"), LESS)
 async def test_with_too_few_rights_it_is_export_only(make_tool, url, make_role, statements, state, why):
-    """Rights that do not suffice are named, and a change comes back as SQL for somebody who has them."""
+    """Missing rights are named, and a change is returned as SQL for a role that has them."""
     make_role("less", statements)
     tool = make_tool(url=as_role(url, "less"))
     status = await tool.status()
@@ -62,16 +62,16 @@ async def test_with_too_few_rights_it_is_export_only(make_tool, url, make_role, 
         await tool.apply("db", "work_mem", 4 * MB, 8 * MB)
 
 
-async def test_where_alter_system_is_switched_off(make_tool, monkeypatch):
-    """PostgreSQL 17 can forbid ALTER SYSTEM to everybody: then it is export-only, too."""
+async def test_without_alter_system_it_is_export_only(make_tool, monkeypatch):
+    """PostgreSQL 17 can forbid ALTER SYSTEM to every role: the tool is export-only."""
     tool = make_tool()
     rows = tool._session.query
 
-    async def as_17_says(query, values=()):
+    async def query_like_version_17(query, values=()):
         found = await rows(query, values)
         return [{**row, "allowed": "off"} for row in found] if "allow_alter_system" in str(query) else found
 
-    monkeypatch.setattr(tool._session, "query", as_17_says)
+    monkeypatch.setattr(tool._session, "query", query_like_version_17)
     status = await tool.status()
     assert status.state is ToolState.EXPORT_ONLY
     assert "allow_alter_system is off" in status.detail
@@ -80,7 +80,7 @@ async def test_where_alter_system_is_switched_off(make_tool, monkeypatch):
 
 
 async def test_only_some_parameters(make_tool, url, make_role):
-    """A role with one parameter sets that one, and is told about the others."""
+    """A role with one parameter can set that one; the error for others names the privilege."""
     make_role("one", [
         "CREATE ROLE one LOGIN", "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO one",
         "GRANT pg_monitor TO one", "GRANT ALTER SYSTEM ON PARAMETER jit TO one",
@@ -93,7 +93,7 @@ async def test_only_some_parameters(make_tool, url, make_role):
 
 
 async def test_hidden_sessions_are_not_counted(make_tool, url, admin, make_role):
-    """Where sessions are hidden from our role their figures are left out, not guessed."""
+    """When sessions are hidden from our role their metrics are missing."""
     make_role("less", ["CREATE ROLE less LOGIN"])
     with admin.open_client("shop"):
         figures = await make_tool(url=as_role(url, "less")).metrics("db")
@@ -102,7 +102,7 @@ async def test_hidden_sessions_are_not_counted(make_tool, url, admin, make_role)
 
 
 async def test_passwords(make_tool, url, admin, make_role, tmp_path):
-    """A wrong or missing password is denied and says what to check, never what was tried."""
+    """A wrong or missing password is denied with a hint that does not contain it."""
     make_role("locked", ["CREATE ROLE locked LOGIN PASSWORD 'right'"])
     secret = tmp_path / "password"
     secret.write_text("right\n")

@@ -1,4 +1,4 @@
-"""The PostgreSQL tool: what it reads and sets, on a real server."""
+"""PostgreSQL tool: reading and setting, on a real server."""
 
 import pytest
 
@@ -11,8 +11,8 @@ from trimtab.engine.tools.postgresql.postgresql_knobs import FORBIDDEN_SETTINGS,
 from trimtab.engine.types import Lasts, ToolState
 
 
-async def test_status_and_figures(make_tool, admin):
-    """A server that answers is up with its version; its figures have the exporter's names."""
+async def test_status_and_metrics(make_tool, admin):
+    """A running server is up with its version; its metrics have postgres_exporter's names."""
     tool: Tool = make_tool()
     status = await tool.status()
     assert status.state is ToolState.UP
@@ -30,7 +30,7 @@ async def test_status_and_figures(make_tool, admin):
 
 
 async def test_knobs_and_readings(make_tool):
-    """The whole allow-list is there with bounds of now, in bytes and seconds; nothing is set by anybody."""
+    """The whole allow-list has its current bounds in bytes and seconds; nothing is set yet."""
     tool = make_tool(memory_limit=4096 * MB)
     knobs = {knob.name: knob for knob in await tool.knobs("db")}
     assert knobs.keys() == KNOBS.keys()
@@ -67,7 +67,7 @@ CHANGES = [
 
 @pytest.mark.parametrize(("knob", "before", "after", "written"), CHANGES)
 async def test_a_change_is_made_read_back_and_reset(make_tool, admin, knob, before, after, written):
-    """A change stands in postgresql.auto.conf, holds for everybody, and reset leaves no trace of it."""
+    """A change is written to postgresql.auto.conf, applies to all sessions, and reset removes it."""
     tool = make_tool()
     done = await tool.apply("db", knob, before, after)
     assert (done.before, done.after, done.lasts) == (before, after, Lasts.IN_A_FILE)
@@ -90,7 +90,7 @@ async def test_a_change_is_made_read_back_and_reset(make_tool, admin, knob, befo
 
 
 async def test_every_knob_of_the_table_can_be_set(make_tool):
-    """Each knob takes a value within its bounds, and is reset."""
+    """Each knob accepts a value within its bounds and can be reset."""
     tool = make_tool()
     for knob in KNOBS.values():
         before = (await tool.read("db", knob.name)).value
@@ -109,22 +109,22 @@ HELD = [
 
 
 @pytest.mark.parametrize(("knob", "before", "after", "held"), HELD)
-async def test_a_value_that_it_cannot_hold(make_tool, knob, before, after, held):
-    """A value that would read otherwise than it was set is refused, with the nearest that would not."""
+async def test_an_inexact_value_is_refused(make_tool, knob, before, after, held):
+    """A value that PostgreSQL would round is refused with the stored value."""
     with pytest.raises(RefusedError, match=f"PostgreSQL would store {held}"):
         await make_tool().apply("db", knob, before, after)
     assert (await make_tool().apply("db", knob, before, held)).after == held
 
 
 async def test_floats_with_noise_in_their_last_digits(make_tool):
-    """A sum of floats is the number that people mean by it."""
+    """A float with rounding noise is accepted as the nearby value."""
     tool = make_tool()
     assert (await tool.apply("db", "autovacuum_vacuum_scale_factor", 0.2, 0.1 + 0.2)).after == 0.3
     assert (await tool.apply("db", "autovacuum_vacuum_scale_factor", 0.1 + 0.2, None)).after == 0.2
 
 
-async def test_what_is_proposed_can_be_held(make_tool):
-    """Multiples of a knob's grain within its bounds are taken as they are."""
+async def test_multiples_of_the_grain_are_exact(make_tool):
+    """Multiples of a knob's grain within its bounds are accepted unchanged."""
     tool = make_tool(memory_limit=4096 * MB)
     for knob in await tool.knobs("db"):
         if knob.grain:
@@ -135,7 +135,7 @@ async def test_what_is_proposed_can_be_held(make_tool):
 
 
 async def test_a_line_of_the_configuration_file_is_kept(make_tool, admin):
-    """Where postgresql.conf sets a knob our line goes over it, and resetting brings the file's value back."""
+    """A change overrides a line of postgresql.conf, and a reset restores the line's value."""
     with admin.with_config_line("config_file", last="work_mem = '6MB'"):
         tool = make_tool()
         await wait_for_value(tool, "work_mem", 6 * MB)
@@ -146,8 +146,8 @@ async def test_a_line_of_the_configuration_file_is_kept(make_tool, admin):
         assert (await tool.apply("db", "work_mem", 8 * MB, None)).after == 6 * MB
 
 
-async def test_somebody_else_was_there(make_tool, admin):
-    """Where the value is another than was thought nothing is changed."""
+async def test_a_concurrent_change_is_a_conflict(make_tool, admin):
+    """When the current value differs from the expected one nothing is changed."""
     admin.run("ALTER SYSTEM SET work_mem = '16MB'")
     admin.run("SELECT pg_reload_conf()")
     await wait_for_value(make_tool(), "work_mem", 16 * MB)
@@ -172,15 +172,15 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("knob", "before", "after", "why"), REFUSED)
-async def test_what_is_refused(make_tool, admin, knob, before, after, why):
-    """A value that is none, or does not fit into memory, is refused with the reason or the sum."""
+async def test_refused_values(make_tool, admin, knob, before, after, why):
+    """An invalid or too large value is refused with the reason or the projection."""
     with pytest.raises(RefusedError, match=why):
         await make_tool().apply("db", knob, before, after)
     assert admin.value("SELECT count(*) FROM pg_settings WHERE sourcefile LIKE '%auto.conf'") == 0
 
 
 async def test_without_a_known_limit_memory_is_not_raised(make_tool, monkeypatch):
-    """Where nobody knows how much memory there is, a raise is refused and says what to set."""
+    """With an unknown memory limit a raise is refused with the setting's name."""
     monkeypatch.setattr(postgresql_tool, "process_family_bytes", lambda _pid: 0)
     monkeypatch.setattr("trimtab.engine.tools.memory_budget._is_local_process", lambda *_: False)
     with pytest.raises(RefusedError, match=r"is unknown; set tools\.db\.memory_limit"):
@@ -189,8 +189,8 @@ async def test_without_a_known_limit_memory_is_not_raised(make_tool, monkeypatch
 
 
 @pytest.mark.parametrize("knob", FORBIDDEN_SETTINGS)
-async def test_speed_that_costs_safety(make_tool, knob):
-    """What makes a crash lose data is refused by name."""
+async def test_unsafe_settings_are_refused(make_tool, knob):
+    """A setting whose change risks data is refused by name."""
     with pytest.raises(RefusedError, match=f"{knob} is never changed"):
         await make_tool().apply("db", knob, True, False)
 
@@ -198,8 +198,8 @@ async def test_speed_that_costs_safety(make_tool, knob):
 @pytest.mark.parametrize(
     "knob", ["shared_buffers", "statement_timeout", "archive_command", "x'; DROP TABLE y"]
 )
-async def test_other_settings_are_not_there(make_tool, knob):
-    """What is not in the allow-list can neither be read nor set."""
+async def test_other_settings_are_unknown(make_tool, knob):
+    """A setting outside the allow-list can be neither read nor set."""
     for call in (make_tool().read("db", knob), make_tool().apply("db", knob, None, 1)):
         with pytest.raises(NotFoundError, match="has no knob"):
             await call
@@ -216,8 +216,8 @@ OVERRIDES = [
 
 
 @pytest.mark.parametrize(("override", "reset", "words"), OVERRIDES)
-async def test_where_alter_system_would_not_reach(make_tool, admin, override, reset, words):
-    """A value of our role or database hides the server's: it is said, and nothing is done."""
+async def test_overridden_settings_are_refused(make_tool, admin, override, reset, words):
+    """A value set for our role or database hides the server's: the change is refused."""
     admin.run(override)
     try:
         with pytest.raises(RefusedError, match=f"{words}: ALTER SYSTEM would not change it"):
@@ -226,8 +226,8 @@ async def test_where_alter_system_would_not_reach(make_tool, admin, override, re
         admin.run(reset)
 
 
-async def test_a_reload_that_is_not_taken_up(make_tool, admin, monkeypatch):
-    """Where the configuration has a line that does not fit, the change is taken back and the reason told."""
+async def test_a_failed_reload_is_undone(make_tool, admin, monkeypatch):
+    """When the configuration has an invalid line the change is undone and the reason reported."""
     monkeypatch.setattr(postgresql_tool, "_RELOAD_TIMEOUT_S", 0.5)
     with (
         admin.with_config_line("config_file", last="this is no line"),

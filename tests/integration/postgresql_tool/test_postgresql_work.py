@@ -1,4 +1,4 @@
-"""What the PostgreSQL tool can be told to do, and how a person would, on a real server."""
+"""Actions and commands of the PostgreSQL tool, on a real server."""
 
 import asyncio
 import shutil
@@ -16,7 +16,7 @@ LASTS = """SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active' AND 
 
 
 async def test_idle_in_transaction(make_tool, admin):
-    """The oldest named session that idles long enough is ended; younger and unnamed ones are not."""
+    """The oldest named session that is idle long enough is ended; younger and unnamed ones are not."""
     old, older = (
         SessionFilter.model_construct(older_than=seconds, applications=("shop",), users=())
         for seconds in (0.3, 60.0)
@@ -41,7 +41,7 @@ async def test_idle_in_transaction(make_tool, admin):
 
 
 async def test_a_long_query(make_tool, admin):
-    """The longest query of a named session is cancelled; the session goes on."""
+    """The longest query of a named session is cancelled, and its session stays open."""
     rule = SessionFilter.model_construct(older_than=0.3, applications=("report",), users=())
     tool = make_tool(long_query=rule)
     with admin.open_client("report", autocommit=True) as client:
@@ -54,7 +54,7 @@ async def test_a_long_query(make_tool, admin):
 
 
 async def test_analyze(make_tool, admin, url, make_role):
-    """Stale tables get fresh statistics; those of others are named; what takes too long is left."""
+    """Stale tables are analysed; those of other owners are counted; slow ones are left."""
     admin.run("CREATE TABLE stale AS SELECT generate_series(1, 1000) AS x")
     admin.run("SELECT pg_stat_force_next_flush()")
     try:
@@ -71,7 +71,7 @@ async def test_analyze(make_tool, admin, url, make_role):
 
 
 async def test_commands_for_people(make_tool, url):
-    """What a person would type does the same."""
+    """The psql command does the same as the tool."""
     psql = shutil.which("psql")
     tool = make_tool()
     line = tool.command("db", "work_mem", 8 * MB)

@@ -1,4 +1,4 @@
-"""A managed Redis, whose CONFIG is gone or renamed, in the acting part as the engine builds it."""
+"""A managed Redis whose CONFIG is missing or renamed, with the engine's action components."""
 
 import re
 

@@ -68,7 +68,7 @@ async def test_the_grant_suffices_and_no_less(tmp_path, make_tool):
         assert not await tool._has_key("item:1")
         for forbidden in (("FLUSHALL",), ("GET", "item:1"), ("CONFIG", "REWRITE"), ("EXISTS", "other")):
             with pytest.raises(ToolError, match="lacks a permission"):
-                await tool._connection.ask(*forbidden)
+                await tool._connection.query(*forbidden)
         reader = make_tool(server, username="reader", password="pw")
         assert (await reader.status()).state is ToolState.EXPORT_ONLY
         with pytest.raises(RefusedError, match="nothing was changed"):

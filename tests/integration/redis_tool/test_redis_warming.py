@@ -100,7 +100,7 @@ async def test_one_click_warms_within_the_guardrails(server, warming_stack):
     assert len({path for _, path in service.asked}) == len(KEYS)
     assert len(times) < 2 * len(KEYS)
     assert (len(times) - 1) / (times[-1] - times[0]) < 10.5
-    words = [row.what for row in stacks[0].ledger.audit(limit=100)]
+    words = [row.what for row in stacks[0].ledger.audit_rows(limit=100)]
     assert {"proposed", "executing", "verifying"} <= set(words)
 
 
@@ -109,7 +109,7 @@ async def test_a_failing_service_is_refused(warming_stack):
     build, service, stacks = warming_stack
     service.failing = True
     decisions = await build(origin_rate=1000)
-    with pytest.raises(RefusedError, match=r"100\.0% of the origin's answers are errors, 1\.0% end it"):
+    with pytest.raises(RefusedError, match=r"100\.0% of the origin's answers are errors; the limit is 1\.0%"):
         await decisions.run("redis", "redis", "warm_keys", "ann", "key-1")
     assert len(service.asked) == 1
     (action,) = stacks[0].ledger.actions()
