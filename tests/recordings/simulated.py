@@ -142,7 +142,8 @@ class SimulatedService:
             "pool": np.round(np.minimum(self.noisy(self.pool_use, 2.0), 1.0) * b["pool_max"]),
             "pool_max": np.full(self.ticks, b["pool_max"]),
             "waiting": np.round(self.noisy(self.additions["waiting"])),
-            "queue": self.rng.poisson(b["queue"], self.ticks) + np.round(np.maximum(self.additions["queue"], 0)),
+            "queue": self.rng.poisson(b["queue"], self.ticks)
+            + np.round(np.maximum(self.additions["queue"], 0)),
             "calls": load * (1 - self.additions["call_errors"]),
             "call_errors": self.rng.poisson(load * (self.additions["call_errors"] + 1e-4) * 15) / 15,
             "hits": np.maximum(load - misses, 0), "misses": misses,

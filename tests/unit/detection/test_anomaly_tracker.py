@@ -1,17 +1,17 @@
-"""Anomalies of scores and of absence: when they open, what they say, when they close."""
+"""Anomalies by score and by absence: when they open, what they contain, when they close."""
 
 import numpy as np
 import pytest
 from ulid import ULID
 
 from tests.builders.detected_series import (
-    START,
     INTERVAL_S,
     SECOND,
-    PlainScorer,
+    START,
     DetectorHarness,
-    pod_series,
+    PlainScorer,
     differs_only_in_pod,
+    pod_series,
 )
 from trimtab.engine.detection import source_scoring
 from trimtab.engine.detection.source_detector import SourceDetector
@@ -23,12 +23,12 @@ A, B, C = (pod_series("requests", name) for name in "abc")
 
 @pytest.fixture
 def plain_scores(monkeypatch):
-    """Scores that a test can foretell."""
+    """Scores that a test can predict."""
     monkeypatch.setattr(source_scoring, "Scorer", PlainScorer)
 
 
 def test_a_spike_is_one_anomaly_with_its_band():
-    """A spike opens one anomaly that says where the value was expected, and closes when it is over."""
+    """A spike opens one anomaly with its expected band, which closes after it."""
     w = DetectorHarness(A, B)
     w.run(300)
     begin = w.now
@@ -52,7 +52,7 @@ def test_a_spike_is_one_anomaly_with_its_band():
 
 
 def test_a_recording_from_before_1970_has_anomalies_too():
-    """What began before 1970 has an id of its own, and its time is told as it was."""
+    """Anomalies before 1970 have their own ids and correct times."""
     w = DetectorHarness(A, B)
     w.ticks = -round(START / SECOND / INTERVAL_S) - 400
     w.run(300)
@@ -75,7 +75,7 @@ def test_a_drop_is_below():
 
 
 def test_a_lasting_shift_ends_as_accepted():
-    """A level that lasts is learnt as the new one, and the anomaly says so."""
+    """A lasting level is learned and closes its anomaly."""
     w = DetectorHarness(A)
     w.run(300)
     w.run(1000, a=60.0)
@@ -86,7 +86,7 @@ def test_a_lasting_shift_ends_as_accepted():
 
 
 def test_ids_are_ulids_in_order_of_start():
-    """Ids sort by the time at which an anomaly began, and the same event gives the same id."""
+    """Ids sort by start and are reproducible."""
     worlds = [DetectorHarness(A, B), DetectorHarness(A, B)]
     for w in worlds:
         w.run(300)
@@ -100,8 +100,8 @@ def test_ids_are_ulids_in_order_of_start():
     assert [a.id for a in worlds[1].anomalies()] == [first.id, second.id]
 
 
-def test_a_series_that_vanishes_is_missed_and_returns():
-    """An established series that is gone is an absence anomaly within 3 intervals; back, it closes."""
+def test_established_series_is_absent_and_returns():
+    """An established series that disappears is absent within 3 intervals; its return closes the anomaly."""
     w = DetectorHarness(A, B)
     w.run(100)
     gone = w.now
@@ -125,7 +125,7 @@ def test_a_series_that_vanishes_is_missed_and_returns():
 
 
 def test_an_anomaly_of_a_series_that_vanishes_ends():
-    """One event a series: an open anomaly ends where the absence begins."""
+    """An open anomaly ends where the absence of its series begins."""
     w = DetectorHarness(A, B)
     w.run(300)
     w.run(3, a=60.0)
@@ -138,7 +138,7 @@ def test_an_anomaly_of_a_series_that_vanishes_ends():
 
 
 def test_a_late_replacement_ends_an_absence():
-    """A series that takes the place of a missed one closes the absence and inherits."""
+    """A replacement closes the absence and inherits the learned state."""
     w = DetectorHarness(A, B)
     w.run(100)
     w.keys = (B,)
@@ -151,7 +151,7 @@ def test_a_late_replacement_ends_an_absence():
 
 
 def test_a_target_that_is_gone_altogether_is_given_more_time():
-    """Where nothing of a target is left, as after a move, its series are missed two answers later."""
+    """Series of a target without any series left are absent two scrapes later."""
     up, depth, other = (
         pod_series(name, "a", job="x", instance=i) for name, i in (("up", "1"), ("q", "1"), ("up", "2"))
     )
@@ -167,8 +167,8 @@ def test_a_target_that_is_gone_altogether_is_given_more_time():
     assert [a.series_id for a in w.anomalies()] == [depth.id, up.id]
 
 
-def test_what_is_not_known_yet_is_not_missed():
-    """A series that was there for a few ticks only may go."""
+def test_new_series_are_not_absent():
+    """A series with few ticks may disappear without an anomaly."""
     w = DetectorHarness(A, B)
     w.run(20)
     w.keys = (B,)
@@ -177,7 +177,7 @@ def test_what_is_not_known_yet_is_not_missed():
 
 
 def test_sparse_series_are_not_missed():
-    """A series that comes and goes by habit is not missed."""
+    """A sparse series is never absent."""
     w = DetectorHarness(A, B)
     for _ in range(30):
         w.keys = (A, B)
@@ -187,8 +187,8 @@ def test_sparse_series_are_not_missed():
     assert w.anomalies("absent") == []
 
 
-def test_where_coming_and_going_is_usual_only_the_long_lived_are_missed():
-    """Of a metric whose series often leave, a short-lived one may go, a long-lived one is missed."""
+def test_only_long_lived_series_are_absent_where_many_leave():
+    """Of a metric whose series often leave, only a long-lived one is reported absent."""
     w = DetectorHarness(A)
     for i in range(6):
         w.keys = (A, pod_series("requests", f"job{i}", job=str(i)))
@@ -204,7 +204,7 @@ def test_where_coming_and_going_is_usual_only_the_long_lived_are_missed():
 
 
 def test_an_outage_opens_and_closes_nothing():
-    """P5: while a source is away nothing opens or closes, and its return is no event either."""
+    """P5: an unavailable source opens and closes no anomaly, and neither does its return."""
     w = DetectorHarness(A, B, C)
     w.run(300)
     w.run(3, a=60.0)
@@ -218,8 +218,8 @@ def test_an_outage_opens_and_closes_nothing():
     assert w.anomalies() == before
 
 
-def test_what_is_elsewhere_after_an_outage_is_shown_but_no_event():
-    """After a gap a series is armed again once it was seen as usual."""
+def test_deviation_after_a_gap_is_no_anomaly():
+    """After a gap a series opens anomalies again once it was normal."""
     w = DetectorHarness(A, B)
     w.run(300)
     w.fail(5)
@@ -232,7 +232,7 @@ def test_what_is_elsewhere_after_an_outage_is_shown_but_no_event():
 
 
 def test_a_series_that_stays_away_after_an_outage_is_missed():
-    """What does not come back with its source is missed, with more patience."""
+    """A series that does not return with its source is reported absent later than usual."""
     w = DetectorHarness(A, B)
     w.run(100)
     w.fail(5)
@@ -243,8 +243,8 @@ def test_a_series_that_stays_away_after_an_outage_is_missed():
     assert [a.series_id for a in w.anomalies("absent")] == [A.id]
 
 
-def test_a_silence_of_the_engine_is_a_gap_too():
-    """A long time without ticks (a suspended machine) is treated as an outage."""
+def test_long_time_without_ticks_is_a_gap():
+    """A long time without ticks counts as an unavailable source."""
     w = DetectorHarness(A, B)
     w.run(300)
     w.ticks += 500
@@ -253,7 +253,7 @@ def test_a_silence_of_the_engine_is_a_gap_too():
 
 
 def test_a_partial_answer_opens_and_closes_nothing():
-    """Where a source answers in part no anomaly opens, closes or is missed."""
+    """An incomplete scrape opens and closes no anomaly."""
     w = DetectorHarness(A, B)
     w.run(300)
     w.run(2, a=60.0)
@@ -264,7 +264,7 @@ def test_a_partial_answer_opens_and_closes_nothing():
 
 
 def test_everything_ends_with_its_source():
-    """A source that is removed takes its open anomalies with it."""
+    """Removing a source closes its anomalies."""
     w = DetectorHarness(A, B)
     w.run(300)
     w.run(2, a=60.0)
@@ -273,8 +273,8 @@ def test_everything_ends_with_its_source():
     assert (ended.end, ended.reason) == (w.now, "source removed")
 
 
-def test_what_comes_and_goes_by_nature_is_never_missed():
-    """A process that left the heaviest ten is not absent, however long it was among them."""
+def test_transient_series_are_never_absent():
+    """A transient series is never reported absent."""
     sometimes = pod_series("process_memory", "a")
 
     def info(key):

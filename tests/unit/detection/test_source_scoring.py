@@ -1,16 +1,16 @@
-"""Sensing of one source: slots, who may learn, inheritance, history, state."""
+"""Detection for one source: slots, learning, inheritance, history, state."""
 
 import numpy as np
 import pytest
 
 from tests.builders.detected_series import (
-    START,
     INTERVAL_S,
     SECOND,
-    PlainScorer,
+    START,
     DetectorHarness,
-    pod_series,
+    PlainScorer,
     differs_only_in_pod,
+    pod_series,
 )
 from trimtab.engine.detection import source_scoring
 from trimtab.engine.detection.source_detector import SourceDetector
@@ -23,12 +23,12 @@ A, B, C = (pod_series("requests", name) for name in "abc")
 
 @pytest.fixture
 def plain_scores(monkeypatch):
-    """Scores that a test can foretell."""
+    """Scores that a test can predict."""
     monkeypatch.setattr(source_scoring, "Scorer", PlainScorer)
 
 
-def test_values_stand_in_the_slots_of_their_series():
-    """Whatever order a source gives its series in, each keeps its slot."""
+def test_series_keep_their_slots():
+    """Each series keeps its slot, whatever the order of keys."""
     w = DetectorHarness(A, B)
     w.feed(ClosedTick(w.now, (A, B), np.array([1.0, 2.0]), complete=True))
     w.feed(ClosedTick(w.now, (C, B, A), np.array([3.0, 4.0, 5.0]), complete=True))
@@ -38,13 +38,13 @@ def test_values_stand_in_the_slots_of_their_series():
 
 
 def test_keys_stay_the_same_tuple_while_nothing_comes_or_goes():
-    """The tuple of keys is the very same from tick to tick."""
+    """The tuple of keys is identical while no series comes or goes."""
     w = DetectorHarness(A, B)
     assert w.run(1).keys is w.run(1).keys
 
 
 def test_learning_counts_down_to_a_score():
-    """A new series has no score and says how many samples it needs; then it has one."""
+    """A new series reports how many samples it needs until it is scored."""
     w = DetectorHarness(A)
     first = w.run(1)
     assert first.learning_ticks[0] > 0
@@ -54,7 +54,7 @@ def test_learning_counts_down_to_a_score():
 
 
 def test_more_series_than_slots_fit():
-    """Slots double when they run out, and what was learnt stays."""
+    """Slots grow and keep the learned state."""
     few = tuple(pod_series("m", f"p{i}") for i in range(10))
     w = DetectorHarness(*few)
     w.run(60)
@@ -66,7 +66,7 @@ def test_more_series_than_slots_fit():
 
 
 def test_nothing_is_learnt_from_a_partial_answer(plain_scores):  # noqa: ARG001 - a fixture
-    """A source that answers in part changes nothing that was learnt."""
+    """An incomplete scrape changes no learned state."""
     w = DetectorHarness(A, B)
     w.run(60)
     before, _ = w.detector.state()
@@ -79,7 +79,7 @@ def test_nothing_is_learnt_from_a_partial_answer(plain_scores):  # noqa: ARG001 
 
 
 def test_an_unknown_tick_has_no_scores():
-    """Where the source did not answer every score and value is NaN."""
+    """All scores and values of an unknown tick are NaN."""
     w = DetectorHarness(A, B)
     w.run(60)
     unknown = w.fail(1)
@@ -90,7 +90,7 @@ def test_an_unknown_tick_has_no_scores():
 
 
 def test_a_replacement_inherits_what_was_learnt():
-    """A new pod in the place of a gone one is scored without learning anew, and nothing is missed."""
+    """A replacement pod is scored at once, and no absence is reported."""
     w = DetectorHarness(A, B)
     w.run(100)
     w.keys = (B,)
@@ -104,7 +104,7 @@ def test_a_replacement_inherits_what_was_learnt():
 
 
 def test_a_newcomer_that_overlaps_inherits_too():
-    """In a rolling update the new pod comes before the old one goes."""
+    """In a rolling update the new pod may appear before the old one leaves."""
     w = DetectorHarness(A)
     w.run(100)
     w.keys = (A, C)
@@ -125,7 +125,7 @@ def test_siblings_do_not_inherit_from_each_other():
 
 
 def test_a_freed_slot_is_as_new():
-    """The slot of a series gone for more than a day is given to another, which learns from nothing."""
+    """The slot of a series absent for more than a day is reused without its learned state."""
     w = DetectorHarness(A, B)
     w.run(20)
     w.keys = (B,)
@@ -141,14 +141,14 @@ def test_a_freed_slot_is_as_new():
 
 
 def history(keys, n, step_s, *, coarse, seed=3):
-    """Recorded noise around 10 that ends at BEGIN."""
+    """Return recorded noise around 10 that ends at START."""
     times = START - np.arange(n, 0, -1, dtype=np.int64) * round(step_s * SECOND)
     values = np.random.default_rng(seed).normal(10, 1, (n, len(keys)))
     return History(step_s, keys, times, values, coarse)
 
 
 def test_history_warms_the_detectors():
-    """After seasons and noise from the history the first live tick is scored."""
+    """After learning from history the first live tick is scored."""
     w = DetectorHarness(A, B)
     w.detector.warm_up(history((A, B), 14 * 288, 300.0, coarse=True))
     w.detector.warm_up(history((A,), 2000, INTERVAL_S, coarse=False))
@@ -170,7 +170,7 @@ def test_history_in_parts_equals_history_at_once():
 
 
 def test_a_history_that_does_not_fit_is_no_event():
-    """A series that is elsewhere right after its history is learnt anew, without an anomaly."""
+    """A series that differs from its history is relearned without an anomaly."""
     w = DetectorHarness(A, B)
     w.detector.warm_up(history((A, B), 2000, INTERVAL_S, coarse=False))
     first = w.run(1, a=40.0)
@@ -203,8 +203,8 @@ def test_a_history_that_ends_elsewhere_is_no_event():
     assert w.anomalies() == []
 
 
-def test_the_work_of_a_start_is_not_learnt():
-    """A series that is elsewhere for a minute, and then as in its history, is usual and watched again."""
+def test_deviation_at_start_is_not_learned():
+    """A deviation during the first minute is not learned."""
     w = DetectorHarness(A, B)
     w.detector.warm_up(history((A, B), 2000, INTERVAL_S, coarse=False))
     w.run(14, a=40.0)
@@ -216,8 +216,8 @@ def test_the_work_of_a_start_is_not_learnt():
     assert [a.series_id for a in w.anomalies()] == [A.id]
 
 
-def test_the_seam_goes_on_after_a_restart():
-    """Of state taken right after the history, a history that does not fit is no event either."""
+def test_history_doubt_survives_a_restart():
+    """A state saved right after the history still doubts it."""
     w = DetectorHarness(A)
     w.detector.warm_up(history((A,), 2000, INTERVAL_S, coarse=False))
     detector = SourceDetector("k", INTERVAL_S, differs_only_in_pod)
@@ -227,8 +227,8 @@ def test_the_seam_goes_on_after_a_restart():
     assert again.anomalies() == []
 
 
-def test_state_goes_on_where_it_was():
-    """Restored state gives the same scores, slots and anomalies as one that never stopped (P4)."""
+def test_state_round_trip():
+    """P4: restored state gives the same scores, slots and anomalies."""
     w = DetectorHarness(A, B, C)
     w.run(200)
     w.keys = (A, C)
@@ -283,8 +283,8 @@ def test_a_new_budget_keeps_what_was_learnt(plain_scores):  # noqa: ARG001 - a f
         ("both", 10.0, 40.0, True),
     ],
 )
-def test_only_the_wanted_side_is_unusual(direction, least, level, unusual):
-    """A query's direction and least deviation decide what can be an anomaly at all."""
+def test_direction_and_minimum_deviation(direction, least, level, unusual):
+    """A series' direction and minimum deviation limit its anomalies."""
     key = pod_series("latency", "a")
     info = SeriesInfo(key, direction=direction, min_deviation=least)
     w = DetectorHarness(
@@ -295,8 +295,8 @@ def test_only_the_wanted_side_is_unusual(direction, least, level, unusual):
     assert bool(w.anomalies()) is unusual
 
 
-def test_less_than_a_thousandth_off_is_usual():
-    """However steady a series was: a late scrape moves every rate by so much, and no person cares."""
+def test_tiny_deviations_are_normal():
+    """A deviation below a thousandth of the expected value is never anomalous."""
     w = DetectorHarness(A)
     steady = 1000.0 + np.random.default_rng(4).normal(0, 0.001, 400)
     for value in steady:
@@ -317,7 +317,7 @@ def test_less_than_a_thousandth_off_is_usual():
     ],
 )
 def test_no_band_below_what_the_unit_allows(metric, unit, kind, floor):
-    """Of seconds, bytes and rates nothing below 0 is expected; where the unit is not known it may be."""
+    """The expected band of a non-negative unit is not below 0."""
     key = pod_series(metric, "a")
     info = SeriesInfo(key, unit, kind)
     w = DetectorHarness(

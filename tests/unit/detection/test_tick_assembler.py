@@ -46,7 +46,7 @@ def test_a_tick_is_a_multiple_of_the_interval():
 
 
 def test_one_reading_makes_one_tick_with_its_very_keys():
-    """Where one reading made the tick its own tuple of keys goes on."""
+    """A tick made of one reading has the identical tuple of keys."""
     a = TickAssembler(5)
     one = reading(10.1, {A: (10.1, 1.0), B: (10.1, float("nan"))})
     a.add(one)
@@ -77,7 +77,7 @@ def test_late_samples_are_dropped_and_counted():
 
 
 def test_a_sample_counts_once_where_a_source_shows_its_newest():
-    """A sample that is shown at several readings counts for the first of them only."""
+    """A sample shown in several readings counts only for the first."""
     a = TickAssembler(5, by_reading=True)
     keys = (A, B)
 
@@ -94,7 +94,7 @@ def test_a_sample_counts_once_where_a_source_shows_its_newest():
 
 
 def test_a_failed_read_is_an_unknown_tick():
-    """Where the source did not answer the tick is unknown; a repeated read that succeeds fills it."""
+    """A failed read gives an unknown tick unless a repeated read succeeds."""
     a = TickAssembler(5)
     a.fail(10 * SECOND)
     (tick,) = a.close(10 * SECOND)
@@ -106,7 +106,7 @@ def test_a_failed_read_is_an_unknown_tick():
 
 
 def test_ticks_without_samples_are_absent():
-    """Ticks in which nobody was heard are not made up."""
+    """Ticks without samples are not created."""
     a = TickAssembler(5)
     a.add(reading(10, {A: (10, 1.0)}))
     a.add(reading(30, {A: (30, 2.0)}))

@@ -1,4 +1,4 @@
-"""Alerts of other systems stand beside incidents while they fire; ours that come back say nothing."""
+"""Alerts of other systems are near incidents while they fire; own alerts are ignored."""
 
 import json
 
@@ -23,7 +23,7 @@ def alert(labels, start=START - 5 * HOUR, end=None, fingerprint="c1f0"):
 
 
 def changes_near_incident(*alerts, known=None):
-    """Ids of the changes that stand beside an incident of redis-0 after these were told."""
+    """Return the ids of changes near an incident of redis-0 after these alerts."""
     cluster = FakeCluster(service_keys("redis", "web"))
     changes = cluster.correlator.memory.changes
     extend_changes(changes, alerts, cluster.now)
@@ -50,26 +50,26 @@ def changes_near_incident(*alerts, known=None):
         (alert({"alertname": "Watchdog", "severity": "none"}), False),  # of nothing that we know
     ],
 )
-def test_what_fires_stands_beside_an_incident(given, shown):
-    """Where it is of the same thing, as long as it fires and half an hour after."""
+def test_firing_alert_is_near_an_incident(given, shown):
+    """A firing alert of the same entity is near an incident, until half an hour after its end."""
     assert changes_near_incident(given) == ((given.change_id,) if shown else ())
 
 
-def test_ours_are_not_heard():
-    """An alert that we sent does not last, though somebody kept a change of it."""
+def test_own_alerts_are_ignored():
+    """An own alert does not extend a change."""
     assert changes_near_incident(alert({**REDIS, "alertname": OWN_ALERT_NAME})) == ()
 
 
-def test_an_alert_that_nobody_repeats_is_over():
-    """An Alertmanager that died told no end."""
+def test_unrepeated_alert_ends():
+    """An alert that is not repeated ends after `STALE_AFTER_NS`."""
     changes, given = ChangeLog(), alert(REDIS)
     changes.add(alert_change(given, "am"))
     extend_changes(changes, [given], START)
     assert changes._end_of(alert_change(given, "am")) == START + STALE_AFTER_NS
 
 
-def test_what_fires_is_remembered():
-    """Over a restart, as JSON; and a state of before, without alerts, is read, too."""
+def test_state_round_trip():
+    """The state survives JSON, and a state without alerts is accepted."""
     changes, again = ChangeLog(), ChangeLog()
     changes.add(alert_change(alert(REDIS), "am"))
     extend_changes(changes, [alert(REDIS)], START)
@@ -82,7 +82,7 @@ def test_what_fires_is_remembered():
 
 
 def test_a_flood_of_alerts_is_bounded():
-    """The oldest make room."""
+    """The oldest extended changes are dropped."""
     changes = ChangeLog()
     extend_changes(changes, [alert(REDIS, fingerprint=str(k)) for k in range(3000)], START)
     assert len(changes._lasting) == 1000
@@ -99,13 +99,13 @@ def test_a_flood_of_alerts_is_bounded():
         ({}, ()),
     ],
 )
-def test_whom_an_alert_concerns(labels, entities):
-    """Its labels give the name that series of the same thing have; nothing else is guessed."""
+def test_entities_of_alert(labels, entities):
+    """An alert's entity has the same name as that of its series."""
     assert entities_of(alert({"alertname": "X", **labels})) == entities
 
 
-async def test_our_own_alerts_that_come_back_are_left_aside():
-    """An Alertmanager that sends to us what we sent to it makes no loop; other alerts beside it are taken."""
+async def test_own_alerts_sent_back_are_ignored():
+    """Own alerts sent back by an Alertmanager are ignored; others are recorded."""
     room = ApiHarness(loop=True)
     body = webhook()
     own = {
@@ -133,7 +133,7 @@ async def test_our_own_alerts_that_come_back_are_left_aside():
     ],
 )
 async def test_a_malformed_alert_is_named(changed, named):
-    """The answer is a 422 that says which field is wrong; nothing of the group is kept."""
+    """A malformed alert gives 422 naming the field, and nothing is stored."""
     room = ApiHarness(loop=True)
     before = len(room.loop.incidents.changes_by_id)
     answer = await room.key_client("ingest").post("/api/alerts", json=webhook(**changed))

@@ -1,4 +1,4 @@
-"""Anomalies become incidents: what belongs together, when it is told, how it ends."""
+"""Grouping of anomalies into incidents: what belongs together, when it is published, how it ends."""
 
 import json
 from dataclasses import replace
@@ -28,12 +28,12 @@ def cluster():
 
 
 def instance_series(cluster, job, instance=0, n=6):
-    """The first n series of an instance."""
+    """Return the first n series of an instance."""
     return [key for key in cluster.keys if f'instance="{job}-{instance}:9000"' in str(key)][:n]
 
 
 def test_series_of_one_entity_are_one_incident(cluster):
-    """What moves together in one place is told once, as it grows, with a title that a person would say."""
+    """Anomalies of one entity are one incident with a readable title."""
     keys = instance_series(cluster, "cache", n=4)
     cluster.tick(keys[0], score=2.5)
     cluster.tick(keys[1], score=2.5)
@@ -50,7 +50,7 @@ def test_series_of_one_entity_are_one_incident(cluster):
 
 
 def test_a_single_weak_anomaly_waits_and_is_low(cluster):
-    """Over before three minutes it is no incident at all; longer it is one of low severity."""
+    """A single weak anomaly becomes an incident of low severity after three minutes."""
     (key,) = instance_series(cluster, "cache", n=1)
     cluster.tick(key)
     cluster.wait(170)
@@ -85,7 +85,7 @@ def test_unrelated_places_stay_apart(cluster):
 
 
 def test_two_strong_groups_at_once_are_one(cluster):
-    """That two services break within seconds is no accident: one incident, the second is merged."""
+    """Two services that fail within seconds are one incident."""
     cluster.tick(*instance_series(cluster, "svc1"), score=2.0)
     first = cluster.current_incidents()[0]
     cluster.tick(*instance_series(cluster, "svc9")[:2], score=1.5)
@@ -96,8 +96,8 @@ def test_two_strong_groups_at_once_are_one(cluster):
     assert len(incident.anomaly_ids) == 12
 
 
-def test_what_always_moves_together_counts_less(cluster):
-    """Metrics that moved together in small events before are weaker evidence the next time."""
+def test_co_moving_metrics_count_less(cluster):
+    """Metrics that often moved together are weaker evidence."""
     keys = instance_series(cluster, "svc1", n=3)
     severities = []
     for _ in range(12):
@@ -110,11 +110,11 @@ def test_what_always_moves_together_counts_less(cluster):
 
 
 def test_learnt_partners_are_linked():
-    """A lone series joins far away trouble only where the two entities moved together often before."""
+    """A single series joins a distant incident only if the entities often moved together."""
 
-    def world(lessons):
+    def count_drafts(times):
         cluster = FakeCluster(service_keys(*JOBS, metrics=[f"m{i}" for i in range(60)]))
-        for _ in range(lessons):
+        for _ in range(times):
             cluster.tick(*instance_series(cluster, "svc1", n=9), seconds=9000, score=2.0)
             cluster.tick(*instance_series(cluster, "svc9", n=9), score=2.0)
             cluster.wait(10)
@@ -124,11 +124,11 @@ def test_learnt_partners_are_linked():
         cluster.tick(*instance_series(cluster, "svc9", n=1), seconds=120, score=2.0)
         return len(cluster.correlator.drafts)
 
-    assert (world(0), world(6)) == (2, 1)
+    assert (count_drafts(0), count_drafts(6)) == (2, 1)
 
 
 def test_an_incident_ends_and_is_resolved_after_quiet(cluster):
-    """`end` is the end of its last anomaly; five quiet minutes later it is resolved by itself."""
+    """An incident ends with its last anomaly and is resolved five minutes later."""
     keys = instance_series(cluster, "cache")
     cluster.tick(*keys)
     cluster.close(*keys[:3], seconds=60)
@@ -149,7 +149,7 @@ def test_an_incident_ends_and_is_resolved_after_quiet(cluster):
 
 
 def test_it_opens_again_when_the_same_entity_is_unusual_soon(cluster):
-    """Within half an hour it is the same incident; later it is another one, with another id."""
+    """An incident reopens within half an hour; later a new one begins."""
     keys = instance_series(cluster, "cache")
     cluster.tick(*keys)
     cluster.close(seconds=30)
@@ -172,7 +172,7 @@ def test_it_opens_again_when_the_same_entity_is_unusual_soon(cluster):
     ],
 )
 def test_a_mass_event_is_one_incident(jobs, part, mass):
-    """From 30 % of the watched series of several entities on, it is one incident of a common cause."""
+    """Anomalies in 30 % of the series of several entities are one mass event."""
     cluster = FakeCluster(service_keys(*(f"svc{i}" for i in range(jobs)), instances=1))
     cluster.tick(*instance_series(cluster, "svc0", n=2), score=2.0)
     per_entity = round(part * len(METRICS))
@@ -185,7 +185,7 @@ def test_a_mass_event_is_one_incident(jobs, part, mass):
 
 
 def test_a_jump_of_one_whole_source_is_a_mass_event():
-    """All series of one source leap: a common cause, however small its part of all sources is."""
+    """Anomalies in all series of one source are a mass event."""
     cluster = FakeCluster([*service_keys(*JOBS), *service_keys("host", instances=1, source="host")])
     cluster.tick(*[key for key in cluster.keys if key.source == "host"])
     (incident,) = cluster.current_incidents()
@@ -197,8 +197,8 @@ def test_a_jump_of_one_whole_source_is_a_mass_event():
 @pytest.mark.parametrize(
     ("n", "mass"), [(4, False), (8, True)], ids=["a few of many series", "most of its series"]
 )
-def test_a_restart_makes_no_mass_event_of_what_had_just_begun(n, mass):
-    """Sources come one by one: until theirs is there, series count against what was watched before."""
+def test_restart_makes_no_false_mass_event(n, mass):
+    """After a restart ratios use the previous sizes until all sources are back."""
     jobs = JOBS[:3] if mass else JOBS
     few = service_keys("cache", "web", "db", instances=1, source="tools")
     before = FakeCluster([*service_keys(*jobs, instances=1), *few])
@@ -209,8 +209,8 @@ def test_a_restart_makes_no_mass_event_of_what_had_just_begun(n, mass):
     assert any(case.mass for case in incidents.drafts.values()) is mass
 
 
-def test_a_state_of_before_sizes_were_known_is_read():
-    """Then the shares are of what is watched now."""
+def test_state_without_sizes():
+    """A state without sizes is restored; ratios then use the current series."""
     state = IncidentCorrelator(5.0).state() | {"mass": []}
     incidents = IncidentCorrelator(5.0)
     incidents.restore(state)
@@ -220,7 +220,7 @@ def test_a_state_of_before_sizes_were_known_is_read():
 
 
 def test_a_machine_under_load_is_no_mass_event():
-    """Half of its series, of several processes, are one incident with suspects."""
+    """Anomalies of several processes of one machine are no mass event."""
     metrics = ("host_process_cpu_ratio", "host_process_resident_memory_bytes")
     keys = [SeriesKey.of("host", m, {"name": f"p{i}"}) for i in range(15) for m in metrics]
     cluster = FakeCluster(keys)
@@ -230,16 +230,16 @@ def test_a_machine_under_load_is_no_mass_event():
     assert incident.suspects
 
 
-def test_quiet_growth_is_told_seldom(cluster):
-    """An incident is told again where something of it changed, not at each tick."""
+def test_unchanged_incident_is_not_republished(cluster):
+    """An unchanged incident is not published at each tick."""
     cluster.tick(*instance_series(cluster, "cache"), score=3.0)
     before = len(cluster.history)
     cluster.wait(600)
     assert len(cluster.history) - before <= 3
 
 
-def test_one_that_is_missing_is_said_so(cluster):
-    """The title says what is missing."""
+def test_title_names_missing_series(cluster):
+    """The title names missing series."""
     for key in instance_series(cluster, "web", n=3):
         cluster.tick(key, direction=Direction.ABSENT, score=2.0)
     assert cluster.current_incidents()[0].title.startswith(
@@ -247,8 +247,8 @@ def test_one_that_is_missing_is_said_so(cluster):
     )
 
 
-def test_changes_near_it_stand_beside_it(cluster):
-    """Those that concern it within the half hour before, newest first; a restart is told once."""
+def test_changes_near_an_incident(cluster):
+    """Changes that concern the incident within the half hour before are listed, newest first."""
 
     def deploy(number, before_s, **labels):
         time = START - before_s * SECOND
@@ -272,7 +272,7 @@ def test_changes_near_it_stand_beside_it(cluster):
 
 
 def test_patterns_are_of_the_incident_that_shows_them(cluster):
-    """A pattern of a touched entity is added, once, as it stands last."""
+    """A pattern of an affected entity is listed once, in its latest version."""
     match = PatternMatch("cache_thrash", "cache/cache-0:9000", 0.7, START, ("Hit ratio fell.",))
     cluster.tick(*instance_series(cluster, "cache"), patterns=[match, replace(match, entity="db/other")])
     cluster.tick(patterns=[replace(match, confidence=0.9)])
@@ -282,8 +282,8 @@ def test_patterns_are_of_the_incident_that_shows_them(cluster):
     ]
 
 
-def test_a_change_that_is_told_late_stands_beside_what_goes_on(cluster):
-    """As soon as it is known, though nothing else changed; one that is of others tells nothing."""
+def test_late_change_republishes_the_incident(cluster):
+    """A late change event republishes an incident that it concerns, and no other."""
     cluster.tick(*instance_series(cluster, "cache", n=3), score=3.0)
     cluster.wait(60)
     began = cluster.current_incidents()[0].start
@@ -296,7 +296,7 @@ def test_a_change_that_is_told_late_stands_beside_what_goes_on(cluster):
 
 
 def test_past_incidents_that_looked_alike_are_named(cluster):
-    """The same trouble again names the one before; other trouble does not."""
+    """Similar past incidents are listed."""
     for job in ("cache", "web", "cache"):
         cluster.tick(*instance_series(cluster, job, n=8), score=3.0, seconds=9000)
         cluster.close(seconds=60)
@@ -305,8 +305,8 @@ def test_past_incidents_that_looked_alike_are_named(cluster):
     assert (first.similar, second.similar, third.similar) == ((), (), (first.id,))
 
 
-def test_state_goes_through_json_and_goes_on_the_same():
-    """A restored one tells the same as one that was never stopped, open incidents included."""
+def test_state_round_trip():
+    """A restored correlator publishes the same as one that was never stopped."""
     both = []
     for restart in (False, True):
         cluster = FakeCluster(service_keys("cache", "web", *JOBS))
@@ -325,8 +325,8 @@ def test_state_goes_through_json_and_goes_on_the_same():
     assert both[0] == both[1]
 
 
-def test_a_stored_incident_is_taken_up_again(cluster):
-    """Without a state an open incident goes on from the store; what ended meanwhile ends."""
+def test_stored_incident_continues(cluster):
+    """Without state an open incident continues from the store."""
     keys = instance_series(cluster, "cache", n=4)
     cluster.tick(*keys, score=2.0)
     (stored,) = cluster.current_incidents()
@@ -342,8 +342,8 @@ def test_a_stored_incident_is_taken_up_again(cluster):
     assert again.current_incidents()[0].end == again.now
 
 
-def test_a_series_that_nobody_told_of_is_watched_from_its_anomaly_on():
-    """An unknown series is placed by its labels."""
+def test_unknown_series_is_added():
+    """An unknown series is added by the labels of its anomaly."""
     cluster = FakeCluster([])
     cluster.tick(SeriesKey.of("x", "m", {"job": "a"}), SeriesKey.of("x", "n", {"job": "a"}), score=4.0)
     assert cluster.current_incidents()[0].entities == ("a",)

@@ -36,7 +36,7 @@ STRONG = {"score": 6.0}
 
 
 class IncidentServiceHarness:
-    """A service over memory, and the ticks that it is told."""
+    """An incident service over fakes, and the ticks fed to it."""
 
     def __init__(self):
         self.store, self.incident_store, self.state_store = (
@@ -49,7 +49,7 @@ class IncidentServiceHarness:
         self.service = self.restart()
 
     def restart(self):
-        """As the engine starts it."""
+        """Start a new service over the same stores, as the engine does."""
         self.service = IncidentService(
             self.store, self.incident_store, self.state_store, read_silences=self._silences
         )
@@ -66,7 +66,7 @@ class IncidentServiceHarness:
         return START + self.tick * 15 * SECOND
 
     def run_tick(self, *anomalies, keys=KEYS, source="p"):
-        """A tick with these anomalies: told incidents and notices."""
+        """Run a tick with these anomalies; return incidents and notices."""
         for anomaly in anomalies:
             self.store.save_anomaly(anomaly)
         slots = {key.id: slot for slot, key in enumerate(keys)}
@@ -80,18 +80,18 @@ class IncidentServiceHarness:
         return told
 
     def run_quiet_ticks(self, ticks, **more):
-        """So many ticks without news: all that was told."""
+        """Run ticks without anomalies; return all incidents and notices."""
         told = [self.run_tick(**more) for _ in range(ticks)]
         return [i for incidents, _ in told for i in incidents], [n for _, notices in told for n in notices]
 
     def strong_anomalies(self, *places, **changed):
-        """Anomalies that begin now, strong ones."""
+        """Return strong anomalies that begin now."""
         at = {"start": self.now, "peak_time": self.now, **STRONG, **changed}
         return [anomaly_of(KEYS[place], ulid(self.tick * 100 + place), **at) for place in places]
 
 
 class FailingIncidents(FakeIncidents):
-    """A store that refuses while `broken` is set; counts how often it was asked to save."""
+    """A store that fails while `error` is set; counts attempts to save."""
 
     def __init__(self):
         super().__init__()
@@ -107,7 +107,7 @@ class FailingIncidents(FakeIncidents):
 
 @pytest.fixture
 def harness():
-    """Warm: every series was seen."""
+    """A service that has received every series."""
     made = IncidentServiceHarness()
     made.run_quiet_ticks(5)
     return made
@@ -115,13 +115,13 @@ def harness():
 
 @pytest.fixture
 def harness_with_incident(harness):
-    """The harness with one incident of three series of one shop; and the incident."""
+    """The harness, and one incident of three series of one shop."""
     (incident,), _ = harness.run_tick(*harness.strong_anomalies(0, 1, 2))
     return harness, incident
 
 
-def test_what_belongs_together_is_kept_and_told(harness):
-    """Three series of one entity are one incident, in the store as it was told."""
+def test_related_anomalies_are_one_stored_incident(harness):
+    """Three series of one entity are one incident, stored as it was published."""
     (incident,), _ = harness.run_tick(*harness.strong_anomalies(0, 1, 2))
     assert len(incident.anomaly_ids) == 3
     assert harness.incident_store.incident(incident.id) == incident
@@ -129,8 +129,8 @@ def test_what_belongs_together_is_kept_and_told(harness):
     assert {later.id for later in told} <= {incident.id}
 
 
-def test_after_a_restart_it_is_the_same_incident(harness_with_incident):
-    """With its state: the same id, learnt figures go on, and nothing is told a second time."""
+def test_restart_keeps_the_incident(harness_with_incident):
+    """With its state, a restarted service keeps ids and learned rates and publishes nothing again."""
     harness, incident = harness_with_incident
     harness.service.save_state()
     rate = harness.service.correlator.rates.series_seconds
@@ -142,8 +142,8 @@ def test_after_a_restart_it_is_the_same_incident(harness_with_incident):
     assert notices == []
 
 
-def test_a_silence_of_people_holds_back_from_the_next_tick_on(harness):
-    """Nobody is told while it holds, over a restart, too; once it is ended, what still goes on is told."""
+def test_operator_silence_holds_notices_back(harness):
+    """A silence holds notices back, also over a restart; when it ends, active incidents are notified."""
     harness.silences = [Silence(ulid(1), ("*",), START, START + 3600 * SECOND, "ann")]
     _, notices = harness.run_tick(*harness.strong_anomalies(*range(24), score=9.0))
     assert notices == []
@@ -156,8 +156,8 @@ def test_a_silence_of_people_holds_back_from_the_next_tick_on(harness):
     assert [notice.kind for notice in harness.run_quiet_ticks(1)[1]] == [NoticeKind.FIRING]
 
 
-def test_without_a_state_it_is_taken_up_from_the_store(harness_with_incident):
-    """As after a first crash: its anomalies are the incident's, a further one joins it."""
+def test_without_state_incidents_come_from_the_store(harness_with_incident):
+    """Without state, incidents are followed from the store, with their anomalies."""
     harness, incident = harness_with_incident
     harness.restart()
     case = harness.service.correlator.drafts[incident.id]
@@ -166,7 +166,7 @@ def test_without_a_state_it_is_taken_up_from_the_store(harness_with_incident):
 
 
 def test_every_series_is_known_before_the_first_anomaly(harness_with_incident):
-    """The state holds no series: a source tells all of its own before its first tick."""
+    """A source lists its series before its first tick, because the state has none."""
     harness, incident = harness_with_incident
     harness.service.save_state()
     service = harness.restart()
@@ -179,7 +179,7 @@ def test_every_series_is_known_before_the_first_anomaly(harness_with_incident):
 
 
 def test_what_is_not_open_any_more_has_ended(harness_with_incident):
-    """What a source does not know to be open ended while nobody looked, also where it begins anew."""
+    """Anomalies that a restarted source does not list as open have ended."""
     harness, incident = harness_with_incident
     harness.service.save_state()
     service = harness.restart()
@@ -199,8 +199,8 @@ def test_what_is_not_open_any_more_has_ended(harness_with_incident):
     ],
     ids=["acknowledged", "resolved"],
 )
-def test_a_word_of_people_survives_a_kill(harness_with_incident, say, state):
-    """What was acknowledged after the state was taken counts more than the state."""
+def test_operator_action_survives_a_kill(harness_with_incident, say, state):
+    """An operator action after the last saved state overrides that state."""
     harness, incident = harness_with_incident
     harness.service.save_state()
     harness.service.apply_operator_changes(say(harness.service.operator_actions, incident.id))
@@ -213,7 +213,7 @@ def test_a_word_of_people_survives_a_kill(harness_with_incident, say, state):
 
 
 def test_what_came_since_the_state_survives_a_kill(harness_with_incident):
-    """Anomalies that joined and incidents that began later are those of the store."""
+    """Anomalies and incidents newer than the saved state come from the store."""
     harness, incident = harness_with_incident
     harness.service.save_state()
     more, _ = harness.run_tick(*harness.strong_anomalies(3, 4, 5))
@@ -224,7 +224,7 @@ def test_what_came_since_the_state_survives_a_kill(harness_with_incident):
 
 
 def test_one_that_was_merged_since_is_not_followed_again(harness):
-    """The state knows two, the store one of them as merged into the other."""
+    """An incident merged after the saved state is not followed again."""
     first = Incident(
         ulid(1), harness.now, None, IncidentState.OPEN, "shop", 0.6, Severity.HIGH, False, False, ("shop-0",),
         (ulid(500),),
@@ -243,8 +243,8 @@ def test_one_that_was_merged_since_is_not_followed_again(harness):
     assert set(harness.service.correlator.drafts[first.id].members) == {ulid(500), ulid(503)}
 
 
-def test_changes_that_were_told_before_a_kill_are_known(harness_with_incident):
-    """They still explain what comes."""
+def test_stored_changes_are_loaded(harness_with_incident):
+    """Stored change events are loaded at the start."""
     harness, _ = harness_with_incident
     change = Change(ulid(9), harness.now, ChangeKind.DEPLOY, "shop 1.2", "ci")
     harness.incident_store.save_change(change)
@@ -253,7 +253,7 @@ def test_changes_that_were_told_before_a_kill_are_known(harness_with_incident):
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_the_state_is_json_whatever_was_measured(harness, number):
-    """No NaN and no infinity stands in it, and it is read back."""
+    """The state has neither NaN nor infinity and can be restored."""
     harness.run_tick(*harness.strong_anomalies(0, 1, 2, value=number, lower=-number, upper=number))
     harness.service.save_state()
     text = json.dumps(harness.state_store.values[STATE_KEY], allow_nan=False)
@@ -273,7 +273,7 @@ def test_the_state_is_json_whatever_was_measured(harness, number):
     ids=["a list", "parts are missing", "another form", "no notices"],
 )
 def test_a_state_that_cannot_be_read_stops_nothing(harness_with_incident, state):
-    """It is said, and the store is what is gone on from."""
+    """An unreadable state is ignored; incidents come from the store."""
     harness, incident = harness_with_incident
     harness.state_store.values[STATE_KEY] = state
     service = harness.restart()
@@ -283,7 +283,7 @@ def test_a_state_that_cannot_be_read_stops_nothing(harness_with_incident, state)
 
 
 def test_a_store_that_fails_is_caught_up_with(harness):
-    """Incidents are told all the same, wait, and are saved as they are then."""
+    """When the store fails, incidents are still published, and saved later."""
     harness.incident_store.error = "disk full"
     (incident,), _ = harness.run_tick(*harness.strong_anomalies(0, 1, 2))
     assert harness.service.store_error == "disk full"
@@ -298,8 +298,8 @@ def test_a_store_that_fails_is_caught_up_with(harness):
     assert harness.incident_store.saves == saves
 
 
-def test_a_word_that_is_not_durable_is_an_error(harness_with_incident):
-    """Nobody is told that it was done before it is on disk; it waits all the same."""
+def test_unstored_operator_action_raises(harness_with_incident):
+    """An operator action that cannot be stored raises, and is stored later."""
     harness, incident = harness_with_incident
     harness.incident_store.error = "disk full"
     with pytest.raises(StoreError, match="disk full"):
@@ -311,8 +311,8 @@ def test_a_word_that_is_not_durable_is_an_error(harness_with_incident):
     assert harness.incident_store.incident(incident.id).acknowledged_by == "ann"
 
 
-def test_what_people_resolve_is_told_to_who_heard_of_it(harness_with_incident):
-    """At once, without waiting for a tick: a notice that was fired is called off, and once only."""
+def test_resolving_sends_a_resolved_notice(harness_with_incident):
+    """Resolving a notified incident sends one resolved notice at once."""
     harness, incident = harness_with_incident
     fired = harness.service.notification_policy._notified[incident.id] = {
         "fingerprint": "f", "time": harness.now, "severity": 0.9, "level": "high", "over": None,
@@ -326,7 +326,7 @@ def test_what_people_resolve_is_told_to_who_heard_of_it(harness_with_incident):
 
 
 def test_a_source_that_goes_ends_its_anomalies(harness_with_incident):
-    """They would stay open for ever: nobody closes them any more."""
+    """Removing a source ends its anomalies."""
     harness, incident = harness_with_incident
     harness.service.forget_source("p")
     assert harness.service.correlator.drafts[incident.id].end is not None
@@ -336,16 +336,16 @@ def test_a_source_that_goes_ends_its_anomalies(harness_with_incident):
     assert told[-1].state is IncidentState.RESOLVED
 
 
-def test_people_may_split_what_is_watched_no_more(harness_with_incident):
-    """Its series are gone, its anomalies are still two things."""
+def test_split_after_source_was_removed(harness_with_incident):
+    """An incident can be split after its source was removed."""
     harness, incident = harness_with_incident
     harness.service.forget_source("p")
     old, new = harness.service.operator_actions.split(incident.id, incident.anomaly_ids[:1], "ann")
     assert (len(old.anomaly_ids), len(new.anomaly_ids)) == (2, 1)
 
 
-def test_what_is_over_can_be_spoken_of(harness_with_incident):
-    """It is taken up again from the store; what was merged or never was cannot."""
+def test_ended_incident_can_be_loaded(harness_with_incident):
+    """An ended incident can be loaded for an operator action; a merged or unknown one cannot."""
     harness, incident = harness_with_incident
     del harness.service.correlator.drafts[incident.id]
     harness.service.follow(incident.id)
@@ -357,8 +357,8 @@ def test_what_is_over_can_be_spoken_of(harness_with_incident):
         harness.service.follow(ulid(8))
 
 
-def test_changes_are_heard_at_the_next_tick(harness):
-    """They come from other threads and are taken in within the work thread."""
+def test_changes_are_added_at_the_next_tick(harness):
+    """Change events from other threads are added at the next tick."""
     change = Change(ulid(9), harness.now, ChangeKind.DEPLOY, "shop 1.2", "ci")
     harness.service.pending_changes.append(change)
     (incident,), _ = harness.run_tick(*harness.strong_anomalies(0, 1, 2))
@@ -367,7 +367,7 @@ def test_changes_are_heard_at_the_next_tick(harness):
 
 
 def test_sources_that_were_taken_out_have_nothing_open(harness_with_incident):
-    """An incident of theirs alone ends at the start; one of a source that is watched goes on."""
+    """Incidents of sources that are no longer configured end at the start."""
     harness, incident = harness_with_incident
     harness.service.close_other_sources({"p", "host"}, harness.now)
     assert harness.service.correlator.drafts[incident.id].end is None

@@ -1,4 +1,4 @@
-"""People are told of what matters, seldom, once, and never with a cap on what is critical."""
+"""Notices are rare, sent once, and never limited for critical incidents."""
 
 import json
 from dataclasses import replace
@@ -54,14 +54,14 @@ def simulate_weeks(notifying, rng, weeks, begin=0, a_week=200, top=1.0):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_week_has_at_most_five_notices(seed):
-    """Whatever the installation is like, in its first week and later."""
+    """No week has more than five notices, whatever the installation."""
     for a_week, top in ((20, 1.0), (200, 1.0), (1000, 1.0), (200, 0.6)):
         told = simulate_weeks(NotificationPolicy(), np.random.default_rng(seed), 6, a_week=a_week, top=top)
         assert max(told) <= 5, (a_week, top)
 
 
-def test_the_line_follows_the_past():
-    """Where incidents are mild the line sinks, so that the worst are told; where they are many it rises."""
+def test_threshold_follows_the_past():
+    """The threshold falls where incidents are mild and rises where they are frequent."""
     quiet, noisy = NotificationPolicy(), NotificationPolicy()
     simulate_weeks(quiet, np.random.default_rng(1), 4, a_week=40, top=0.6)
     simulate_weeks(noisy, np.random.default_rng(1), 4, a_week=1000)
@@ -69,8 +69,8 @@ def test_the_line_follows_the_past():
     assert quiet.threshold(later) < 0.65 < noisy.threshold(later) <= 0.8
 
 
-def test_critical_ones_are_told_however_many_there_are():
-    """There is no cap on what is severe."""
+def test_critical_incidents_are_always_notified():
+    """Critical incidents are always notified."""
     notifying = NotificationPolicy()
     told = [
         notice
@@ -81,8 +81,8 @@ def test_critical_ones_are_told_however_many_there_are():
     assert told[0].why == "It is critical (severity 0.90), and users are affected."
 
 
-def test_critical_ones_use_up_nothing():
-    """After ten critical ones an important one is still told, and says by which line."""
+def test_critical_incidents_do_not_use_the_budget():
+    """Critical incidents do not use the budget of others."""
     notifying = NotificationPolicy()
     for k in range(10):
         notifying.step(START + k * HOUR, [incident(k, 0.95, START + k * HOUR)])
@@ -90,8 +90,8 @@ def test_critical_ones_use_up_nothing():
     assert notice.why == "Its severity 0.70 exceeds the threshold 0.65; the budget is 5 notifications a week."
 
 
-def test_what_waits_is_told_when_it_becomes_severe_enough():
-    """Below the line it waits; then it is told once, again when it is critical, and when it is over."""
+def test_incident_is_notified_above_the_threshold():
+    """An incident is notified when it exceeds the threshold, becomes critical, and ends."""
     notifying = NotificationPolicy()
     said = []
     for minute, severity in enumerate((0.3, 0.6, 0.7, 0.75, 0.85, 0.9)):
@@ -110,8 +110,8 @@ def test_what_waits_is_told_when_it_becomes_severe_enough():
         (600, 0.99, "svc/1", []),  # hardly worse
     ],
 )
-def test_the_same_trouble_is_told_once(after_s, severity, entity, told):
-    """A new incident of the same entity soon after one that was told is not told again."""
+def test_same_cause_is_notified_once(after_s, severity, entity, told):
+    """A new incident of the same cause soon after is not notified."""
     notifying = NotificationPolicy()
     first = incident(1, 0.9)
     notifying.step(START, [first])
@@ -120,8 +120,8 @@ def test_the_same_trouble_is_told_once(after_s, severity, entity, told):
     assert kinds(notifying.step(again.start, [again])) == told
 
 
-def test_nothing_is_told_twice_over_a_restart():
-    """The state goes through JSON; an incident that was found anew under another id counts as told, too."""
+def test_restart_repeats_no_notice():
+    """The state survives JSON and prevents repeated notices."""
     before = NotificationPolicy()
     (notice,) = before.step(START, [incident(1, 0.9)])
     before.add_silence(Silence("s", ("db/*",), START, START + DAY, "ann"))
@@ -135,7 +135,7 @@ def test_nothing_is_told_twice_over_a_restart():
 
 
 def test_a_silence_holds_back_until_it_ends():
-    """What it covers whole is told when it is over, if it still goes on; a wider incident is told at once."""
+    """A silence holds back incidents whose entities all match."""
     notifying = NotificationPolicy()
     notifying.add_silence(Silence("s", ("svc/*",), START, START + HOUR, "ann", "maintenance"))
     wide = replace(incident(3, 0.95), entities=("svc/3", "db/1"))
@@ -159,8 +159,8 @@ def test_a_silence_holds_back_until_it_ends():
 )
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("restart", [False, True])
-def test_what_is_over_in_the_moment_a_silence_ends_wakes_nobody(state, told, early, restart):
-    """As it is then, not as it was held back: the silence ran out or was ended, over a restart, too."""
+def test_end_of_silence_notifies_only_open_incidents(state, told, early, restart):
+    """When a silence ends, only incidents that are still open are notified."""
     notifying = NotificationPolicy()
     notifying.add_silence(Silence("s", ("*",), START, START + HOUR, "ann"))
     assert notifying.step(START, [incident(1, 0.95)]) == []
@@ -176,7 +176,7 @@ def test_what_is_over_in_the_moment_a_silence_ends_wakes_nobody(state, told, ear
 
 
 def test_a_silence_can_be_ended_early():
-    """Then what it held back is told at once."""
+    """Ending a silence early notifies what it held back."""
     notifying = NotificationPolicy()
     notifying.add_silence(Silence("s", ("*",), START, START + DAY, "ann"))
     assert notifying.step(START, [incident(1, 0.95)]) == []
@@ -184,8 +184,8 @@ def test_a_silence_can_be_ended_early():
     assert kinds(notifying.step(START + 1, [])) == ["firing"]
 
 
-def test_what_somebody_works_on_is_not_told():
-    """An acknowledged incident that gets worse stays quiet; its end is told."""
+def test_acknowledged_incident_is_not_notified():
+    """An acknowledged incident is only notified when it ends."""
     notifying = NotificationPolicy()
     notifying.step(START, [incident(1, 0.7)])
     mine = incident(1, 0.95, state=IncidentState.ACKNOWLEDGED)
@@ -194,8 +194,8 @@ def test_what_somebody_works_on_is_not_told():
     assert notifying.step(START + 3, [incident(2, 0.95, state=IncidentState.ACKNOWLEDGED)]) == []
 
 
-def test_a_merged_incident_hands_over_that_it_was_told():
-    """The one that took it over is not told a second time, and its end is told."""
+def test_merge_transfers_the_notice():
+    """A merge transfers the notice, so the target is not notified again."""
     notifying = NotificationPolicy()
     notifying.step(START, [incident(2, 0.9)])
     whole = incident(1, 0.95)

@@ -1,4 +1,4 @@
-"""What people do with incidents, and that their words stay."""
+"""Operator actions on incidents."""
 
 import pytest
 
@@ -20,13 +20,13 @@ def operator_actions(cluster):
 
 
 def open_incident(cluster, job="cache", n=6):
-    """An incident of one service."""
+    """Return the id of an incident of one service."""
     cluster.tick(*instance_series(cluster, job, n=n), score=2.0)
     return cluster.current_incidents()[-1].id
 
 
-def test_words_stay_through_end_and_return(cluster, operator_actions):
-    """Acknowledged, it goes on so; resolved by itself and open again, the words are still there."""
+def test_notes_survive_resolution_and_reopening(cluster, operator_actions):
+    """Acknowledgement and note stay when an incident is resolved and reopens."""
     name = open_incident(cluster)
     (incident,) = operator_actions.acknowledge(name, "ann", "looking")
     assert (incident.state, incident.acknowledged_by, incident.note) == (
@@ -42,8 +42,8 @@ def test_words_stay_through_end_and_return(cluster, operator_actions):
     assert (again.state, again.note) == (IncidentState.ACKNOWLEDGED, "ann: looking")
 
 
-def test_a_resolved_one_stays_so_while_its_anomalies_go_on(cluster, operator_actions):
-    """A weak one more changes nothing; where it gets worse by a level, it opens again."""
+def test_resolved_incident_reopens_only_when_worse(cluster, operator_actions):
+    """A resolved incident stays resolved until its severity level rises."""
     name = open_incident(cluster, n=3)
     (incident,) = operator_actions.resolve(name, "bob", "known")
     assert (incident.state, incident.note) == (IncidentState.RESOLVED, "bob: known")
@@ -53,8 +53,8 @@ def test_a_resolved_one_stays_so_while_its_anomalies_go_on(cluster, operator_act
     assert cluster.latest[name].state is IncidentState.ACKNOWLEDGED
 
 
-def test_new_trouble_after_a_persons_word_is_a_new_incident(cluster, operator_actions):
-    """What was resolved and is over is not opened again by itself."""
+def test_ended_resolved_incident_does_not_reopen(cluster, operator_actions):
+    """An incident resolved by an operator does not reopen after it ended."""
     name = open_incident(cluster)
     operator_actions.resolve(name, "bob")
     cluster.close(seconds=30)
@@ -62,8 +62,8 @@ def test_new_trouble_after_a_persons_word_is_a_new_incident(cluster, operator_ac
     assert [i.state for i in cluster.current_incidents()] == [IncidentState.RESOLVED, IncidentState.OPEN]
 
 
-def test_a_person_opens_it_again(cluster, operator_actions):
-    """With a word, which is added to those before."""
+def test_reopen(cluster, operator_actions):
+    """Reopening adds the note to earlier ones."""
     name = open_incident(cluster)
     operator_actions.resolve(name, "bob", "done")
     (incident,) = operator_actions.reopen(name, "ann", "no")
@@ -72,8 +72,8 @@ def test_a_person_opens_it_again(cluster, operator_actions):
     )  # fmt: skip
 
 
-def test_people_merge(cluster, operator_actions):
-    """The other one is told as taken over, with all its anomalies and words; later ones join the whole."""
+def test_merge(cluster, operator_actions):
+    """Merging moves anomalies and notes; later anomalies join the merged incident."""
     first = open_incident(cluster)
     cluster.wait(400)
     second = open_incident(cluster, "svc9")
@@ -86,8 +86,8 @@ def test_people_merge(cluster, operator_actions):
     assert len(cluster.latest[first].anomaly_ids) == 13
 
 
-def test_people_split(cluster, operator_actions):
-    """Each part has its anomalies, severity and title; what comes later joins its own part."""
+def test_split(cluster, operator_actions):
+    """Each part of a split has its own anomalies, severity and title."""
     cluster.tick(*instance_series(cluster, "cache", n=3), *instance_series(cluster, "svc9", n=4), score=2.0)
     (whole,) = cluster.current_incidents()
     apart = [cluster.open_anomalies[key].id for key in instance_series(cluster, "svc9", n=4)]
@@ -111,7 +111,7 @@ def test_people_split(cluster, operator_actions):
         (lambda s, name: s.split(name, ["x"], "a"), ConflictError, "1 of these do not belong to it"),
     ],
 )
-def test_what_cannot_be_is_refused(cluster, operator_actions, ask, error, says):
-    """With the reason, and nothing changed."""
+def test_impossible_action_is_refused(cluster, operator_actions, ask, error, says):
+    """An impossible action raises with its reason."""
     with pytest.raises(error, match=says):
         ask(operator_actions, open_incident(cluster))

@@ -1,4 +1,4 @@
-"""Suspects: who moved first, how far, and who is upstream of whom."""
+"""Suspects: which series moved first, how far, and which entity is upstream."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def ranked(*members, entities=None, metrics=None):
 
 
 def learned_order(*order, times=20):
-    """Past events in which these moved in this order."""
+    """Return past events in which these moved in this order."""
     memory = CoMovement()
     for k in range(times):
         memory.learn({name: START + 10 * i for i, name in enumerate(order)}, START + k)
@@ -60,8 +60,8 @@ def test_weights_fall_and_sum_to_one_at_most():
     assert 0.0 < sum(weights) <= 1.0
 
 
-def test_whom_others_call_is_suspected_more():
-    """A caller's series that names its callee makes the callee the likelier cause."""
+def test_callee_is_suspected_more():
+    """An entity that others name as their callee is suspected more."""
     caller = [member("web", m, 0, upstream="redis") for m in "xyz"]
     callee = [member("redis", m, 10) for m in "xyz"]
     found = ranked(*caller, *callee)
@@ -70,7 +70,7 @@ def test_whom_others_call_is_suspected_more():
 
 
 def test_learnt_order_decides_between_entities():
-    """What moved first in past events is suspected where both move at once."""
+    """The entity that moved first in past events is suspected."""
     both = [member(job, m, 0) for job in ("db", "web") for m in "xy"]
     order = [("db/db-0:1", "web/web-0:1"), ("web/web-0:1", "db/db-0:1")]
     assert [ranked(*both, entities=learned_order(*names))[0].entity for names in order] == [
@@ -79,33 +79,32 @@ def test_learnt_order_decides_between_entities():
 
 
 def test_learnt_order_decides_between_metrics():
-    """The same within an entity."""
+    """The metric that moved first in past events is suspected."""
     both = [member("a", m, 0) for m in ("x", "y")]
     assert ranked(*both, metrics=learned_order("x", "y"))[0].series.startswith("x")
     assert ranked(*both, metrics=learned_order("y", "x"))[0].series.startswith("y")
 
 
 def test_the_reason_is_one_sentence_with_figures():
-    """Who, when, and how far."""
+    """The reason names series, time and distance from normal."""
     found = ranked(member("a", "queue_length", 0, 3.0), member("a", "cpu_seconds_total", 15))
     assert [s.why for s in found] == [
-        "Queue length of a/a-0:1 moved first, 15 s before the next; "
-        "it reached 9; normal is 0.5 to 1.5.",
+        "Queue length of a/a-0:1 moved first, 15 s before the next; it reached 9; normal is 0.5 to 1.5.",
         "Cpu of a/a-0:1 moved 15 s after the first; it reached 9; normal is 0.5 to 1.5.",
     ]
     (alone,) = ranked(member("a", "x", 0))
     assert alone.why.startswith("X of a/a-0:1 is the only series that moved")
 
 
-def test_what_is_missing_is_said_to_be_missing():
-    """An absent series has no value to tell."""
+def test_reason_for_an_absent_series():
+    """The reason for an absent series says that it has no samples."""
     gone = member("a", "x", 0)
     gone.direction = Direction.ABSENT
     assert ranked(gone)[0].why.endswith("; it has no samples.")
 
 
-def test_memory_of_what_moved_together_is_bounded_and_fades():
-    """The weakest pairs go; after some half-lives an event counts for little."""
+def test_co_movement_is_bounded_and_decays():
+    """The weakest pairs are dropped, and old events count less."""
     memory = CoMovement(half_life_days=7.0, max_pairs=100)
     for k in range(40):
         memory.learn({f"{k} {i}": i for i in range(10)}, START)

@@ -1,4 +1,4 @@
-"""Past incidents that looked like this one."""
+"""Similar past incidents."""
 
 import json
 
@@ -6,7 +6,7 @@ from trimtab.engine.incidents.memory.similarity import IncidentSimilarity, finge
 
 
 def make_fingerprint(job, *metrics, instance=1, patterns=(), mass=False):
-    """Of series of one instance that are above usual."""
+    """Return the features of series of one instance that are above normal."""
     entity = f"{job}/{job}-{instance}:90"
     return fingerprint([entity], [(entity, metric, "above") for metric in metrics], patterns, mass=mass)
 
@@ -23,8 +23,8 @@ def past_incidents():
     return past
 
 
-def test_the_most_alike_comes_first():
-    """By pattern, metrics and roles; twins of an entity are the same role; strangers are not named."""
+def test_most_similar_comes_first():
+    """Patterns, metrics and roles decide; dissimilar incidents are not returned."""
     now = make_fingerprint("cache", "evictions", "latency", "misses", instance=3, patterns=["cache_thrash"])
     assert past_incidents().most_similar(now) == ("thrash", "same roles")
     assert past_incidents().most_similar(now, limit=1) == ("thrash",)
@@ -32,8 +32,8 @@ def test_the_most_alike_comes_first():
     assert past_incidents().most_similar(make_fingerprint("mail", "queue")) == ()
 
 
-def test_what_nearly_all_have_in_common_counts_little():
-    """A feature of every past incident makes none of them alike."""
+def test_common_features_count_little():
+    """A feature of every past incident makes none of them similar."""
     past = IncidentSimilarity()
     for k in range(30):
         past.add(f"{k:02d}", make_fingerprint("web", "latency", f"m{k}", f"n{k}"))
@@ -44,7 +44,7 @@ def test_what_nearly_all_have_in_common_counts_little():
 
 
 def test_memory_is_bounded_and_survives_a_restart():
-    """The oldest are forgotten; the state goes through JSON."""
+    """The oldest incidents are dropped, and the state survives JSON."""
     past = IncidentSimilarity(max_incidents=3)
     for name in "abcda":
         past.add(name, make_fingerprint(name, "x"))

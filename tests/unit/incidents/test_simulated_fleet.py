@@ -1,4 +1,4 @@
-"""A healthy fleet leaves people alone for a week; real outages reach them at once, with the right suspect."""
+"""A healthy fleet causes few notices; outages are notified at once with the right suspect."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.simulations.fleet_trial import run_trial
 WITHIN_S = 15.0
 """Three intervals."""
 AT_MOST = 5
-"""Notices a week that are of no outage."""
+"""Maximum notices per week unrelated to an outage."""
 
 
 def _outages(fleet, n, first=0, ticks=TICKS):
@@ -31,7 +31,7 @@ def harvested():
     return collect_alarms(seed=5, services=1, metrics=20, weeks=2)
 
 
-def test_outages_of_a_small_fleet_are_told_once_and_soon(harvested):
+def test_outages_of_a_small_fleet(harvested):
     """A day of 1,600 series with six outages: each is one incident and one notice, with the right suspect."""
     fleet = Fleet(harvested, services=40, seed=6, metrics=20)
     fleet.add_healthy_weeks(weeks=1)
@@ -41,8 +41,8 @@ def test_outages_of_a_small_fleet_are_told_once_and_soon(harvested):
     assert report.tick_ms[2] < 50.0, report
 
 
-def test_a_small_healthy_fleet_leaves_people_alone(harvested):
-    """Two days of 4,000 healthy series bring five notices at most."""
+def test_small_healthy_fleet(harvested):
+    """Two days of 4,000 healthy series cause at most five notices."""
     fleet = Fleet(harvested, services=100, seed=7, metrics=20)
     fleet.add_healthy_weeks(weeks=1)
     report = run_trial(fleet, 2 * TICKS // 7)
@@ -54,7 +54,7 @@ def test_a_small_healthy_fleet_leaves_people_alone(harvested):
 @pytest.mark.trials
 @pytest.mark.parametrize("seed", [31, 32])
 def test_a_week_of_20_000_series(seed):
-    """At most five notices in a healthy week; ten outages are told once each, within three intervals."""
+    """At most five notices in a healthy week; ten outages are notified once each, within three intervals."""
     harvested = collect_alarms(seed)
     healthy = Fleet(harvested, services=250, seed=seed + 100)
     healthy.add_healthy_weeks()

@@ -1,4 +1,4 @@
-"""A pattern that is recognised before any series is unusual: its incident, and how that ends."""
+"""A pattern recognized before any series is anomalous: its incident, and its end."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from trimtab.engine.detection.tick_result import TickResult
 from trimtab.engine.errors import StoreError
 from trimtab.engine.incidents.incident_correlator import IncidentCorrelator
 from trimtab.engine.incidents.incident_service import IncidentService
-from trimtab.engine.patterns.pattern_anomalies import MIN_TICKS, MIN_CONFIDENCE, PatternAnomalies
+from trimtab.engine.patterns.pattern_anomalies import MIN_CONFIDENCE, MIN_TICKS, PatternAnomalies
 from trimtab.engine.types import (
     ActionState,
     IncidentState,
@@ -39,12 +39,12 @@ LEAK = "memory_leak worker/worker-1:9000"
 
 
 def info(key):
-    """What the source tells of a series."""
+    """Return the metadata of a series."""
     return SeriesInfo(key, UNITS.get(key, "1/s"), "gauge" if key in UNITS else "rate")
 
 
 def tick_result(tick, values, *anomalies, keys=KEYS, source="p"):
-    """A tick in which nothing is unusual but these."""
+    """Return a tick in which only these series are anomalous."""
     slots = {key.id: slot for slot, key in enumerate(keys)}
     x = np.array(values, np.float64)
     band = {"anomaly_score": 0.4 + 0 * x, "yhat": 0.95 * x, "yhat_lower": 0.9 * x, "yhat_upper": 1.1 * x}
@@ -56,7 +56,7 @@ def tick_result(tick, values, *anomalies, keys=KEYS, source="p"):
 
 
 class LeakingWorker:
-    """A worker whose memory is flat, then leaks, tick by tick through a service over memory."""
+    """A worker whose memory is flat, then leaks, fed to an incident service over fakes."""
 
     def __init__(self, service=None, ticks=0):
         self.store, self.incident_store, self.state_store = FakeStore(), FakeIncidents(), FakeKeyValueStore()
@@ -66,7 +66,7 @@ class LeakingWorker:
         self.incidents, self.notices = [], []
 
     def run(self, ticks, leak=0.0, *anomalies):
-        """So many ticks, in each of which it keeps `leak` bytes; the anomalies are told in the first."""
+        """Run ticks that leak `leak` bytes each; the anomalies are part of the first one."""
         for _ in range(ticks):
             self.bytes += leak
             row = [self.bytes * self.rng.normal(1, 0.001), 5e8, 100 * self.rng.normal(1, 0.02)]
@@ -78,7 +78,7 @@ class LeakingWorker:
         return self.incidents[-1] if self.incidents else None
 
     def run_until_leak(self):
-        """Until well after it is recognised."""
+        """Run until well after the leak is recognized."""
         return self.run(130) or self.run(100, 1.5e6)
 
 
@@ -88,7 +88,7 @@ def worker():
 
 
 def test_a_leak_is_an_incident_before_anything_is_unusual(worker):
-    """It has the pattern, its suspect, and one anomaly with value and band; it hurts nobody yet."""
+    """The incident has the pattern, its suspect, and one anomaly with its band."""
     incident = worker.run_until_leak()
     assert (incident.state, incident.end, incident.level) == (IncidentState.OPEN, None, Severity.LOW)
     assert incident.title.startswith("worker-1: memory leak, since")
@@ -108,7 +108,7 @@ def test_a_leak_is_an_incident_before_anything_is_unusual(worker):
 
 
 def test_it_ends_with_its_pattern(worker):
-    """After a reload the pattern says until when it was seen; then the incident is over, and stays so."""
+    """The incident ends with its pattern and is resolved."""
     begun = worker.run_until_leak()
     worker.bytes = 2e8
     worker.run(12)
@@ -124,7 +124,7 @@ def test_it_ends_with_its_pattern(worker):
 
 
 def test_an_incident_that_is_there_is_named_and_goes_on_with_its_pattern(worker):
-    """No second one is made; when its anomaly is over the pattern keeps it open, and ends it."""
+    """A pattern joins an active incident and keeps it open until the pattern ends."""
     worker.run(130)
     worker.run(40, 1.5e6)
     odd = anomaly_of(REQUESTS, "01JGFJJZ" + "5" * 18, start=START + worker.ticks * TICK_S * SECOND, score=6.0)
@@ -141,8 +141,8 @@ def test_an_incident_that_is_there_is_named_and_goes_on_with_its_pattern(worker)
     assert len({one.id for one in worker.incidents}) == 1
 
 
-def test_other_sources_say_nothing_of_it(worker):
-    """While its own source is silent a pattern goes on, however many ticks of others pass."""
+def test_other_sources_do_not_end_a_pattern(worker):
+    """A pattern continues while only other sources have ticks."""
     begun = worker.run_until_leak()
     other = (SeriesKey.of("q", "x", {"instance": "z"}),)
     for tick in range(worker.ticks, worker.ticks + 60):
@@ -153,7 +153,7 @@ def test_other_sources_say_nothing_of_it(worker):
 
 @pytest.mark.parametrize("how", ["forget", "only"])
 def test_a_source_that_goes_takes_its_patterns_with_it(worker, how):
-    """Nobody would end them."""
+    """Removing a source ends its patterns."""
     begun = worker.run_until_leak()
     if how == "forget":
         worker.service.forget_source("p")
@@ -165,8 +165,8 @@ def test_a_source_that_goes_takes_its_patterns_with_it(worker, how):
     assert case.active_patterns() == 0
 
 
-def test_what_a_person_resolved_does_not_begin_again_while_it_lasts(worker):
-    """Their word stands until the pattern is over."""
+def test_resolved_incident_does_not_reopen(worker):
+    """A resolved incident does not reopen while its pattern lasts."""
     begun = worker.run_until_leak()
     worker.service.apply_operator_changes(worker.service.operator_actions.resolve(begun.id, "ann"))
     worker.run(60, 1.5e6)
@@ -175,7 +175,7 @@ def test_what_a_person_resolved_does_not_begin_again_while_it_lasts(worker):
 
 
 def test_a_store_that_fails_gets_the_anomaly_later(worker, monkeypatch):
-    """The incident never stands in the store without it."""
+    """An incident is never stored before its anomaly."""
     save = worker.store.save_anomaly
 
     def refuse(_anomaly):
@@ -192,7 +192,7 @@ def test_a_store_that_fails_gets_the_anomaly_later(worker, monkeypatch):
 
 
 def test_one_pattern_takes_the_place_of_another():
-    """A surge that has become a saturation is one incident that goes on, without a moment between."""
+    """An incident continues when one pattern replaces another."""
     worker, incidents = "worker/worker-1:9000", IncidentCorrelator(TICK_S)
     surge = PatternMatch("traffic_surge", worker, 0.8, START, (), (REQUESTS.id,), (), "p")
     full = replace(surge, name="saturation_under_load")
@@ -217,8 +217,8 @@ def test_one_pattern_takes_the_place_of_another():
     ],
     ids=["strong", "weak", "new", "in an incident", "its series is gone"],
 )
-def test_what_begins_one(confidence, ticks, covered, lead, begins):
-    """A pattern that is sure, has lasted, and that no incident has to do with."""
+def test_conditions_to_begin_an_anomaly(confidence, ticks, covered, lead, begins):
+    """A pattern begins an anomaly if it is confident, lasting, and not covered by an incident."""
     begun = PatternAnomalies(TICK_S)
     match = PatternMatch("memory_leak", "worker/worker-1:9000", confidence, START, (), (lead,), (), "p")
     told = begun.step(tick_result(ticks, [2e8, 5e8, 100.0]), [match], lambda _: covered)
@@ -228,8 +228,8 @@ def test_what_begins_one(confidence, ticks, covered, lead, begins):
     ]
 
 
-async def test_what_helped_in_the_last_one_stands_beside_the_next(tmp_path, monkeypatch):
-    """Through the real store and an engine that was stopped in between: the page of the second names it."""
+async def test_past_actions_are_listed_with_similar_incidents(tmp_path, monkeypatch):
+    """Actions that helped in a similar past incident are listed, also after a restart."""
     clock = FakeClock(START)
     with fake_caches(monkeypatch, clock):
         engine = await EngineActions(make_settings(tmp_path), clock, FakeScoreLog()).start()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trimtab.engine.patterns.leak_trend import may_be_rising, fit_leak_trend
+from trimtab.engine.patterns.leak_trend import fit_leak_trend, may_be_rising
 from trimtab.engine.patterns.metric_window import MetricWindow
 from trimtab.engine.patterns.pattern_recognizer import END_AFTER_MISSES, MAX_EVALUATED, PatternRecognizer
 from trimtab.engine.patterns.pattern_rules import REMEDIES, RULES, remedies

@@ -1,4 +1,4 @@
-"""Patterns over an end of the engine: what is recognised goes on where it was."""
+"""Patterns over a restart of the engine."""
 
 import asyncio
 import json
@@ -29,11 +29,11 @@ UNITS = {
 KEYS = tuple(SeriesKey.of("fake", name, WORKER) for name in UNITS)
 INFOS = [SeriesInfo(key, UNITS[key.metric]) for key in KEYS]
 FLAT, TICKS = 130, 260
-"""It leaks from the first on, to the second."""
+"""The worker leaks from this tick on."""
 
 
 def readings(begin=0, end=TICKS, restart=None):
-    """Readings of a worker that leaks; after `restart` its memory is as at first."""
+    """Return readings of a leaking worker; its memory is reset at `restart`."""
     rng = np.random.default_rng(4)
     noise = rng.normal(0, 0.01, TICKS)
     found = []
@@ -47,7 +47,7 @@ def readings(begin=0, end=TICKS, restart=None):
 
 
 def make_context():
-    """Fakes of everything."""
+    """Return a context of fakes."""
     return LoopContext(
         FakeClock(),
         FakeStore(),
@@ -60,7 +60,7 @@ def make_context():
 
 
 async def run_and_kill(source, around, seconds):
-    """Run it for so long, then let it go without a word, as by kill -9."""
+    """Run a source loop for so many seconds, then cancel it."""
     task = asyncio.create_task(SourceLoop(source, around).run())
     await settle()
     await around.clock.advance(seconds)
@@ -84,21 +84,21 @@ def calm_scores(monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole():
-    """What people see in the end where the engine is never away."""
+    """The visible state of an engine that was never stopped."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source_scoring, "Scorer", CalmScorer)
         return visible_state(*asyncio.run(run_worker()))
 
 
 def start_incident_service(around, kept, memory):
-    """A judging as the engine starts it, with a window of ten minutes."""
+    """Start an incident service with a window of ten minutes."""
     around.incident_service = IncidentService(around.store, kept, memory, window_s=600.0)
     around.incident_service.resume()
     return around.incident_service
 
 
 async def run_worker(*ends, kind=run_and_kill, restart=None):
-    """A worker's life with ends of the engine after these ticks; the surroundings and what was kept."""
+    """Run the worker with engine restarts after these ticks; return context and incident store."""
     around, kept, memory = make_context(), FakeIncidents(), FakeKeyValueStore()
     begin = 0
     for end in (*ends, TICKS):
@@ -115,13 +115,13 @@ async def run_worker(*ends, kind=run_and_kill, restart=None):
 
 
 def watcher_of(around):
-    """What looks at the worker's source."""
+    """Return the pattern watcher of the worker's source."""
     (watch,) = around.incident_service._watchers.values()
     return watch
 
 
 def visible_state(around, kept):
-    """All that people see of it in the end."""
+    """Return matches, incidents and anomalies."""
     return watcher_of(around).recognizer.current_matches(), kept.by_id, around.store.by_id
 
 
@@ -130,7 +130,7 @@ def visible_state(around, kept):
     ids=["stopped", "killed", "killed again and again"],
 )  # fmt: skip
 async def test_a_restart_changes_nothing(whole, ends, kind):
-    """The same incident, pattern and anomaly as of an engine that was never away."""
+    """A restart gives the same incident, pattern and anomaly."""
     matches, kept, stored = whole
     assert [match.name for match in matches] == ["memory_leak"]
     (incident,) = kept.values()
@@ -143,7 +143,7 @@ async def test_a_restart_changes_nothing(whole, ends, kind):
 
 
 async def test_what_cannot_be_read_is_seen_anew():
-    """A state of another form costs the window, and nothing else."""
+    """An unreadable state only resets the window."""
     around, kept, memory = make_context(), FakeIncidents(), FakeKeyValueStore()
     start_incident_service(around, kept, memory)
     await run_loop(FakeSource(script=readings(0, 200), infos=INFOS), around, 200 * TICK_S + 1)
@@ -159,7 +159,7 @@ async def test_what_cannot_be_read_is_seen_anew():
 
 
 async def test_a_restart_of_the_process_is_a_change_near_its_incident():
-    """Seen by its start time, told once, at its own time; the pattern ends with it."""
+    """A process restart is one change event, and the pattern ends."""
     _, kept = await run_worker(restart=235)
     (incident,) = kept.by_id.values()
     (change,) = kept.changes()
@@ -173,7 +173,7 @@ async def test_a_restart_of_the_process_is_a_change_near_its_incident():
 
 
 async def test_a_restart_while_the_engine_was_away_is_seen_after_it():
-    """What was known before is compared with what is found."""
+    """A restart while the engine was stopped is detected afterwards."""
     _, kept = await run_worker(235, restart=235)
     (change,) = kept.changes()
     assert change.time == START + 235 * TICK_S * SECOND

@@ -1,4 +1,4 @@
-"""Restarts that series tell of."""
+"""Detection of restarts from series."""
 
 import math
 
@@ -16,7 +16,7 @@ LABELS = {"job": "redis", "instance": "cache-1:9121"}
 
 
 def detected_restarts(metric, values, kind="gauge"):
-    """(tick, seconds before it) of each restart that a series of these values tells of, 15 s a tick."""
+    """Return (tick, seconds before it) of each restart detected in these values, 15 s per tick."""
     info = SeriesInfo(SeriesKey.of("p", metric, LABELS), kind=kind)
     restarts, cast = RestartDetector(lambda _: info), EntityIndex((info.key,), lambda _: info)
     found = []
@@ -58,13 +58,13 @@ LONG_AGO = BEGIN - 2 * MAX_AGE_NS / SECOND
         ("process_start_time_seconds", "gauge", [BEGIN, math.inf, BEGIN, -math.inf, BEGIN], []),
     ],
 )
-def test_what_tells_of_a_restart(metric, kind, values, wanted):
-    """A start that moved, an uptime that fell, a count that grew; not jitter, gaps, or what is seen first."""
+def test_restart_detection(metric, kind, values, wanted):
+    """Restarts show in start time, uptime and counters; jitter, gaps and first values do not."""
     assert detected_restarts(metric, values, kind) == wanted
 
 
-def test_it_goes_on_by_series_and_forgets_what_left():
-    """Another order of series changes nothing; one that came back is seen as if for the first time."""
+def test_values_follow_their_series():
+    """Values follow their series when the order changes; a series that left is forgotten."""
     infos = [
         SeriesInfo(SeriesKey.of("p", "process_start_time_seconds", {"job": "web", "instance": name}))
         for name in ("a", "b")

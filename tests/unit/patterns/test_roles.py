@@ -1,4 +1,4 @@
-"""Which part a series plays, told by its name, unit and labels."""
+"""The role of a series, from its name, unit and labels."""
 
 import pytest
 
@@ -128,21 +128,21 @@ GENERIC = [
 
 @pytest.mark.parametrize(("metric", "labels", "role"), KNOWN, ids=lambda v: v if isinstance(v, str) else "")
 def test_exporters_are_known(metric, labels, role):
-    """The metrics of the usual exporters play the role that they have, whatever is known of their unit."""
+    """Metrics of common exporters have their role, whatever their unit."""
     part = find_role(SeriesKey.of("prometheus", metric, labels))
     assert (part and part.role) == role
 
 
 @pytest.mark.parametrize(("metric", "labels", "unit", "kind", "role"), GENERIC, ids=lambda v: str(v)[:40])
 def test_other_names_are_read(metric, labels, unit, kind, role):
-    """Where no exporter is known, words and unit of a name tell its role, or that it has none."""
+    """For unknown exporters name and unit determine the role."""
     part = find_role(SeriesKey.of("prometheus", metric, labels), unit, kind)
     assert (part and part.role) == role
 
 
 @pytest.mark.parametrize("unit", ["s", "B"])
 def test_a_wrong_unit_is_no_role(unit):
-    """A length has no unit: what is called a queue but measured in seconds or bytes is none."""
+    """A queue length measured in seconds or bytes has no role."""
     key = SeriesKey.of("prometheus", "mail_queue_length", {})
     assert find_role(key, unit) is None
 
@@ -163,5 +163,5 @@ def test_a_wrong_unit_is_no_role(unit):
     ],
 )
 def test_entity(source, metric, labels, entity):
-    """A series belongs to the most specific thing that its labels name."""
+    """A series belongs to the most specific entity of its labels."""
     assert entity_of(SeriesKey.of(source, metric, labels)) == entity
