@@ -242,4 +242,4 @@ class FakeToolbox:
             return self.tools[name]
         if name in self.tool_views:
             return FakeTool(name)
-        raise NotFoundError(f"no tool is called {name!r}; there are: {', '.join(self.names())}")
+        raise NotFoundError(f"there is no tool {name!r}; configured: {', '.join(self.names())}")

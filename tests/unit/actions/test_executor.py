@@ -90,9 +90,9 @@ async def test_what_was_refused_has_failed(stack, call, error, words):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"before": 90}, "size of fake is 100, 90 was expected: somebody changed it since"),
-        ({"target": "other"}, "'other' is no target of fake"),
-        ({"tool": "none"}, "no tool is called 'none'"),
+        ({"before": 90}, "size of fake is 100, 90 was expected: it was changed in the meantime"),
+        ({"target": "other"}, "'other' is not a target of fake"),
+        ({"tool": "none"}, "there is no tool 'none'"),
         ({"before": None}, "size of fake is 100, None was expected"),
     ],
 )
@@ -143,7 +143,7 @@ async def test_an_action_without_an_answer_is_unknown(stack, error):
         stack.tool.respond_with("run", error)
     done = await executed(stack, **FLUSH)
     assert done.state is ActionState.UNKNOWN
-    assert "not done again" in done.outcome.words
+    assert "not run again" in done.outcome.words
 
 
 async def test_an_action_is_told_its_key(stack):
@@ -197,7 +197,7 @@ async def test_who_stood_still_sends_nothing(stack):
     stack.executor.boundary = lambda name: stack.clock.tick(31) if name == "executor.send" else None
     done = await executed(stack)
     assert done.state is ActionState.FAILED
-    assert "passed before it could be" in done.outcome.words
+    assert "passed before it was sent" in done.outcome.words
     assert stack.tool.effects == []
 
 

@@ -89,7 +89,7 @@ async def test_an_undo_of_a_tool_that_was_taken_out_fails_and_says_so(stack):
     held = stack.toolbox.tools.pop("fake")
     undo = await stack.decisions.roll_back(action.id, "ann", "k2")
     assert undo.state is S.FAILED
-    assert "not sent: no tool is called 'fake'" in undo.outcome.words
+    assert "not sent: there is no tool 'fake'" in undo.outcome.words
     assert stack.ledger.action(action.id).state is S.INCONCLUSIVE
     stack.toolbox.tools["fake"] = held
     assert (await stack.decisions.roll_back(action.id, "ann", "k3")).state is S.KEPT
@@ -162,7 +162,7 @@ async def test_a_click_while_the_undoing_is_sent_sends_no_second(stack, raised):
 
 async def test_one_click_sent_twice_is_one_undo(stack, raised):
     """After a crash left it unsent: the same request is given it back, another one takes its place."""
-    left = stack.decisions.undo.new_undo(raised, "ann", f"undo:{raised.id}:k", "ann took it back")
+    left = stack.decisions.undo.new_undo(raised, "ann", f"undo:{raised.id}:k", "requested by ann")
     await stack.launcher.journal.propose(left)
     assert (await stack.decisions.roll_back(raised.id, "ann", "k")).state is S.PROPOSED
     assert (await stack.decisions.roll_back(raised.id, "ann", "k2")).state is S.KEPT
@@ -176,7 +176,7 @@ async def test_harm_that_cannot_be_taken_back_is_told_at_once(stack):
     """The target has vanished: people hear why in the same step, and it is done once it is there again."""
     raises(stack, NotFoundError("fake has no target 'fake'"))
     await stack.run_for(5 * 60, level=0.2)
-    assert "not yet taken back: fake has no target 'fake'" in stack.notifications
+    assert "rollback is waiting: fake has no target 'fake'" in stack.notifications
     assert stack.tool.effects == [RAISED]
     stack.launcher.decide = stack.guard
     await stack.run_for(15, level=0.2)
