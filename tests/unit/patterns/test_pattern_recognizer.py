@@ -1,4 +1,4 @@
-"""Named patterns of an entity: what is told when, with which figures, and what is not guessed."""
+"""Pattern recognition: what is reported when, with which evidence."""
 
 import numpy as np
 import pytest
@@ -19,18 +19,21 @@ WEB = {"job": "web", "instance": "web-1:8000"}
 
 
 def info(name, labels, kind="gauge", unit=""):
-    """A series."""
+    """Return the metadata of a series."""
     return SeriesInfo(SeriesKey.of("prometheus", name, labels), unit, kind)
 
 
 def steady(level, noise=0.02, ticks=TICKS):
-    """A figure that stays where it is."""
+    """Return a constant metric with noise."""
     rng = np.random.default_rng([RNG_SEED, int(level * 1000) % 2**31])
     return level * (1 + noise * rng.normal(size=ticks))
 
 
 def run(series, changes=(), open_from=None, ticks=None):
-    """Matches by tick of (info, values) pairs; from a tick on all series have an open anomaly."""
+    """Yield the matches of each tick for (info, values) pairs.
+
+    From tick `open_from` on all series have an open anomaly.
+    """
     infos = {given.key: given for given, _ in series}
     keys = tuple(infos)
     patterns = PatternRecognizer(STEP_S, infos.__getitem__)
@@ -41,14 +44,14 @@ def run(series, changes=(), open_from=None, ticks=None):
 
 
 def scores(tick, row):
-    """Of one tick, of which only the values matter."""
+    """Return one tick of which only the values matter."""
     nothing = np.full(len(row), np.nan)
     none = np.full(len(row), -1, np.int64)
     return TickScores("prometheus", tick * STEP_S * S, row, nothing, nothing, nothing, nothing, none)
 
 
 def thrashing(hit_ratio=0.4, since=100, limit=True):
-    """A cache that is too small from a tick on."""
+    """Return the series of a cache that is too small from a tick on."""
     ill = np.arange(TICKS) >= since
     misses = steady(1000) * np.where(ill, 1 - hit_ratio, 0.05)
     series = [
@@ -62,8 +65,8 @@ def thrashing(hit_ratio=0.4, since=100, limit=True):
     )
 
 
-def test_says_what_it_sees():
-    """A match names entity, figures, series and what usually helps, and since when it holds."""
+def test_content_of_a_match():
+    """A match has entity, evidence, series, remedies and start."""
     (match,) = list(run(thrashing()))[-1]
     assert (match.name, match.entity) == ("cache_thrash", "redis/cache-1:9121")
     assert match.remedies[0] == "redis.maxmemory"
@@ -74,15 +77,15 @@ def test_says_what_it_sees():
     assert match.confidence == 1.0
 
 
-def test_is_told_soon_and_only_then():
-    """Nothing before it begins; told within ten ticks."""
+def test_pattern_is_reported_soon():
+    """A pattern is reported within ten ticks, and not before it begins."""
     told = [bool(matches) for matches in run(thrashing())]
     assert not any(told[:100])
     assert all(told[110:])
 
 
 def test_what_is_missing_lowers_the_confidence():
-    """Without the memory limit a thrash is seen less surely; without evictions nothing is guessed."""
+    """Unknown evidence lowers the confidence; without required evidence nothing is reported."""
     (whole,), (less,) = list(run(thrashing()))[-1], list(run(thrashing(limit=False)))[-1]
     assert 0.6 <= less.confidence < whole.confidence
     without = [pair for pair in thrashing() if "evicted" not in pair[0].key.metric]
@@ -90,12 +93,12 @@ def test_what_is_missing_lowers_the_confidence():
 
 
 def test_a_full_cache_that_hits_is_healthy():
-    """A cache that evicts for each of its few misses does what it is made for."""
+    """A full cache with a good hit ratio shows no pattern."""
     assert not any(run(thrashing(hit_ratio=0.93, since=0)))
 
 
 def test_ends_when_it_is_over():
-    """A pattern that does not show any more is told a few looks longer, then no more."""
+    """A pattern that no longer shows ends after a few evaluations."""
     series = [(given, np.concatenate([values, values[:90]])) for given, values in thrashing()]
     told = [bool(matches) for matches in run(series)]
     assert told[TICKS - 1]
@@ -103,7 +106,7 @@ def test_ends_when_it_is_over():
 
 
 def test_an_unknown_tick_changes_nothing():
-    """Where the source did not answer, what was told stays and nothing new is told."""
+    """An unknown tick keeps the reported patterns."""
     series = thrashing()
     infos = {given.key: given for given, _ in series}
     patterns, keys = PatternRecognizer(STEP_S, infos.__getitem__), tuple(infos)
@@ -117,7 +120,7 @@ def test_an_unknown_tick_changes_nothing():
 
 
 def test_a_silent_entity_has_not_recovered():
-    """Where an exporter does not answer for a while, its pattern stays; it ends when the window is empty."""
+    """The pattern of an entity without samples stays until the window is empty."""
     gone = np.full(140, np.nan)
     series = [(given, np.concatenate([values, gone])) for given, values in thrashing()]
     other = (info("up", {"job": "prometheus", "instance": "p:9090"}), np.ones(TICKS + 140))
@@ -127,8 +130,8 @@ def test_a_silent_entity_has_not_recovered():
 
 
 @pytest.mark.parametrize(("ticks", "goes_on"), [(60, True), (600, False)], ids=["15 min", "2.5 h"])
-def test_after_a_time_in_which_nobody_looked(ticks, goes_on):
-    """What was recognised goes on within its window; longer ago it says nothing of now."""
+def test_pattern_after_a_gap(ticks, goes_on):
+    """A pattern continues after a gap shorter than its window."""
     series = thrashing()
     infos = {given.key: given for given, _ in series}
     patterns, keys = PatternRecognizer(STEP_S, infos.__getitem__), tuple(infos)
@@ -141,7 +144,7 @@ def test_after_a_time_in_which_nobody_looked(ticks, goes_on):
 
 
 def test_series_come_and_go():
-    """What is known of the others stays when a series comes, and an entity that is gone shows nothing."""
+    """The history of other series stays when a series comes; a removed entity shows no pattern."""
     series = thrashing()
     infos = {given.key: given for given, _ in series}
     patterns, keys = PatternRecognizer(STEP_S, lambda key: infos.get(key, SeriesInfo(key))), tuple(infos)
@@ -156,7 +159,7 @@ def test_series_come_and_go():
 
 
 def web(**figures):
-    """Series of a service, of what is given."""
+    """Return the given series of a service."""
     named = {
         "load": info("http_requests_total", WEB | {"code": "200"}, "rate", "1/s"),
         "errors": info("http_requests_total", WEB | {"code": "500"}, "rate", "1/s"),
@@ -208,7 +211,7 @@ DEPLOY = Change("c", 100 * STEP_S * S, ChangeKind.DEPLOY, "web 1.2", "ci", {"job
 
 @pytest.mark.parametrize("name", SHOWS)
 def test_shows(name):
-    """Each pattern is told of a plain case of it, with its remedies, and no other is."""
+    """Each pattern is reported for a clear case, with its remedies, and no other is."""
     changes = [DEPLOY] if name == "level_shift_after_deploy" else []
     matches = list(run(SHOWS[name], changes, open_from=102))[-1]
     assert [match.name for match in matches] == [name]
@@ -250,7 +253,7 @@ UNSHOWN = {
 
 @pytest.mark.parametrize("case", UNSHOWN)
 def test_does_not_show(case):
-    """What looks a little like a pattern is none."""
+    """A similar but healthy case shows no pattern."""
     name, series = UNSHOWN[case]
     changes = [DEPLOY] if name == "level_shift_after_deploy" else []
     told = {match.name for matches in run(series, changes, open_from=102) for match in matches}
@@ -258,13 +261,13 @@ def test_does_not_show(case):
 
 
 def test_a_deploy_of_another_service_explains_nothing():
-    """A change whose labels speak of another job is not held against this one."""
+    """A change of another job does not explain a degradation."""
     other = Change("c", 100 * STEP_S * S, ChangeKind.DEPLOY, "db 9", "ci", {"job": "db"})
     assert list(run(SHOWS["level_shift_after_deploy"], [other], open_from=102))[-1] == []
 
 
-def test_a_sick_neighbour_explains_errors():
-    """Errors of a service are put down to a neighbour on the same host that is down."""
+def test_unhealthy_neighbour_explains_errors():
+    """Errors are attributed to a neighbour on the same host that is down."""
     down = [(info("up", {"job": "stock", "instance": "web-1:9000"}), np.where(ILL, 0.0, 1.0))]
     failing = web(load=steady(50) * (1 - 0.4 * ILL), errors=20 * ILL + 0.0)
     names = {(m.name, m.entity) for m in list(run(failing + down, open_from=102))[-1]}
@@ -272,18 +275,18 @@ def test_a_sick_neighbour_explains_errors():
     assert list(run(failing, open_from=102))[-1] == []
 
 
-def course(values):
-    """A figure, every 15 s."""
+def metric_window(values):
+    """Return a metric, every 15 s."""
     times = np.arange(len(values), dtype=np.int64) * STEP_S * S
     return MetricWindow(times, np.asarray(values, np.float64), float("nan"), float("nan"))
 
 
 @pytest.mark.parametrize("tooth", [0.0, 5.0, 40.0])
 def test_a_leak_is_measured_under_saw_teeth(tooth):
-    """The slope of the floor is the leak's, whatever the collector does above it."""
+    """The slope of the floor is the leak's, whatever garbage collection does."""
     at = np.arange(120)
     noise = np.random.default_rng(1).normal(0, 0.3, 120)
-    trend = fit_leak_trend(course(100 + 0.3 * at + tooth * (at % 7) / 7 + noise))
+    trend = fit_leak_trend(metric_window(100 + 0.3 * at + tooth * (at % 7) / 7 + noise))
     assert trend.slope_per_s == pytest.approx(0.3 / STEP_S, rel=0.15)
     assert trend.steadiness > 0.9
 
@@ -299,12 +302,12 @@ def test_a_leak_is_measured_under_saw_teeth(tooth):
     ids=["unknown", "constant", "falling", "short"],
 )
 def test_no_leak_is_seen_where_none_can_be(values):
-    """What is unknown, constant, falling or too short has no rising trend."""
-    assert fit_leak_trend(course(values)) is None
+    """Unknown, constant, falling and short metrics have no trend."""
+    assert fit_leak_trend(metric_window(values)) is None
 
 
-def test_the_quick_look_misses_no_leak():
-    """What the rule would call a steady rise passes the quick look over all series."""
+def test_leak_filter_misses_no_leak():
+    """Every steady rise passes the filter over all series."""
     at = np.arange(120.0)
     leaks = np.stack([100 + pace * at + 3 * (at % 5) for pace in (0.1, 0.3, 2.0)], axis=1)
     assert may_be_rising(leaks).all()
@@ -312,7 +315,7 @@ def test_the_quick_look_misses_no_leak():
 
 
 def test_a_ring_row_covers_its_time():
-    """Ticks within a row's time overwrite it; an older time, or a long gap, begins anew."""
+    """Ticks within a row's time overwrite it; an older time or a long gap starts over."""
     ring = SampleRing(rows=4, step_s=15)
     ring.remap_columns(np.array([-1]))
     calm = np.ones(1, np.bool_)
@@ -322,8 +325,8 @@ def test_a_ring_row_covers_its_time():
         assert ring.recent_mean(1).tolist() == [at_s]
 
 
-def test_what_is_usual_is_hardly_learnt_in_trouble():
-    """A shift that comes with trouble does not become usual within the window."""
+def test_trouble_hardly_changes_the_usual_level():
+    """A shift during trouble does not become usual within the window."""
     rings = [SampleRing(120, 15), SampleRing(120, 15)]
     for ring, calm in zip(rings, (True, False), strict=True):
         ring.remap_columns(np.array([-1]))
@@ -335,13 +338,13 @@ def test_what_is_usual_is_hardly_learnt_in_trouble():
 
 
 def test_series_without_a_role_cost_nothing():
-    """Where no series plays a role there is nothing to keep and nothing to tell."""
+    """Series without a role show no pattern."""
     series = [(info("weather_celsius", {"city": city}), steady(20)) for city in ("Bern", "Graz")]
     assert not any(run(series, [DEPLOY], open_from=5))
 
 
 def test_many_sick_entities_take_turns():
-    """Where more is wrong than can be looked at in a tick, each is told in the end."""
+    """With more unhealthy entities than are evaluated per tick, each is reported eventually."""
     series = [
         (
             info("http_requests_total", WEB | {"instance": f"web-{i}:80"}, "rate", "1/s"),
@@ -354,6 +357,6 @@ def test_many_sick_entities_take_turns():
 
 
 def test_every_pattern_has_remedies():
-    """Each rule's table of remedies has some that help anybody."""
+    """Each rule has remedies for every tool family."""
     assert set(REMEDIES) == set(RULES)
     assert all(table[""] for table in REMEDIES.values())
