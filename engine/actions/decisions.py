@@ -95,7 +95,7 @@ class Decisions:
                 return await self.undo.finish(await asyncio.to_thread(self.ledger.action, undo.id))
         if action.state not in _CAN_ROLL_BACK:
             raise ConflictError(f"action {action_id} is {action.state}: there is nothing to roll back")
-        made = self.undo.new_undo(action, by, key, f"rolled back by {by}")
+        made = self.undo.new_undo(action, by, key, f"requested by {by}")
         return await self.undo.finish(await self._execute_now(made))
 
     async def run(self, tool: str, target: str, action: str, by: str, key: str) -> Action:

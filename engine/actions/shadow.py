@@ -160,9 +160,9 @@ class ShadowRecorder:
 
     def _incident(self, one: Recommendation) -> Incident | None:
         """Return its incident, or the incident it was merged into; None = there is none."""
-        name, seen = one.incident_id, set[str]()
-        while name is not None and name not in seen:
-            seen.add(name)
+        name, visited = one.incident_id, set[str]()
+        while name is not None and name not in visited:
+            visited.add(name)
             try:
                 incident = self.incidents.incident(name)
             except NotFoundError:

@@ -73,15 +73,15 @@ def verify_chain(rows: Iterable[AuditRow], heads: AuditHeads) -> Iterator[AuditF
     rows  : all rows in order of `seq`
     heads : heads read while no row was being written
     """
-    before, seen = CHAIN_START, {CHAIN_START[0]: CHAIN_START[1]}
+    before, hashes = CHAIN_START, {CHAIN_START[0]: CHAIN_START[1]}
     wanted = {head[0] for head in (heads.store, heads.folder) if head is not None}
     for row in rows:
         yield from _check_link(row, before)
         before = (row.seq if isinstance(row.seq, int) else before[0] + 1, row.hash)
         if row.seq in wanted:
-            seen[row.seq] = row.hash
+            hashes[row.seq] = row.hash
     for name, head in (("store", heads.store), ("data folder", heads.folder)):
-        yield from _check_head(name, head, before, seen)
+        yield from _check_head(name, head, before, hashes)
 
 
 def _check_link(row: AuditRow, before: Head) -> Iterator[AuditFinding]:
@@ -95,7 +95,9 @@ def _check_link(row: AuditRow, before: Head) -> Iterator[AuditFinding]:
         yield AuditFinding(row.seq, "its content does not match its hash: it was edited")
 
 
-def _check_head(name: str, head: Head | None, last: Head, seen: Mapping[int, str]) -> Iterator[AuditFinding]:
+def _check_head(
+    name: str, head: Head | None, last: Head, hashes: Mapping[int, str]
+) -> Iterator[AuditFinding]:
     if head is None:
         if last != CHAIN_START:
             yield AuditFinding(last[0], f"the head in the {name} was removed")
@@ -103,7 +105,7 @@ def _check_head(name: str, head: Head | None, last: Head, seen: Mapping[int, str
         yield AuditFinding(
             last[0], f"the head in the {name} is row {head[0]}: the rows after this one were removed"
         )
-    elif seen.get(head[0]) != head[1]:
+    elif hashes.get(head[0]) != head[1]:
         yield AuditFinding(head[0], f"the head in the {name} has another hash for this row: it was replaced")
     elif head[0] < last[0]:
         yield AuditFinding(

@@ -191,7 +191,7 @@ class _ServiceState:
         first = next(iter(self._views("load")), None)
         return CurrentLoad(load, replicas, ready, "" if first is None else first.unit)
 
-    def evaluate(self, now: int, seen: CurrentLoad) -> Capacity:
+    def evaluate(self, now: int, current: CurrentLoad) -> Capacity:
         """Return the capacity now. Reads the score log and computes; call it in a worker thread."""
         self._tick = now // self._step_ns
         again_s = RETRY_INTERVAL_S if self._capacity is None else LEARN_INTERVAL_S
@@ -200,15 +200,16 @@ class _ServiceState:
             self.has_new_history = False
             self._learn(now)
         known = replace(
-            self.unknown(now, ""), unit=seen.unit, load=_or_none(seen.load), current=_or_none(seen.replicas),
-            ready=_or_none(seen.ready), cost_per_day=self._cost(seen.replicas),
+            self.unknown(now, ""), unit=current.unit, load=_or_none(current.load),
+            current=_or_none(current.replicas),
+            ready=_or_none(current.ready), cost_per_day=self._cost(current.replicas),
         )  # fmt: skip
-        problem = self._problem(seen)
+        problem = self._problem(current)
         if problem or self._capacity is None or self._startup is None:
             return replace(known, problem=problem)
         policy = self._policy or self._build_policy(now)
-        total = int(seen.replicas)
-        wanted = policy.want(self._tick, seen.load, int(min(seen.ready, seen.replicas)), total)
+        total = int(current.replicas)
+        wanted = policy.want(self._tick, current.load, int(min(current.ready, current.replicas)), total)
         last = policy.last
         if last.why == "hold":
             problem = (
@@ -232,9 +233,9 @@ class _ServiceState:
             loads[0] if len(loads) == 1 else "",
         )  # fmt: skip
 
-    def _problem(self, seen: CurrentLoad) -> str:
+    def _problem(self, current: CurrentLoad) -> str:
         """Return why the capacity is unknown; "" = it is known."""
-        for role, value in (("load", seen.load), ("replicas", seen.replicas), ("ready", seen.ready)):
+        for role, value in (("load", current.load), ("replicas", current.replicas), ("ready", current.ready)):
             if not math.isnan(value):
                 continue
             if role in self._selectors and not self._ids.get(role):

@@ -119,8 +119,8 @@ class RecommendationService:
         await asyncio.to_thread(self.state_store.set, STATE_KEY, self.situation_builder.state())
         kept = await self.save(now, advice.recommendations, before)
         changed = {one.id: one for one in kept}
-        stands = [changed.pop(one.id, one) for one in before]
-        self._contents = LedgerContents([*stands, *changed.values()], read.actions)
+        unchanged = [changed.pop(one.id, one) for one in before]
+        self._contents = LedgerContents([*unchanged, *changed.values()], read.actions)
         return kept
 
     async def ledger_contents(self, now: int) -> LedgerContents:
@@ -129,11 +129,11 @@ class RecommendationService:
         return await asyncio.to_thread(self._read_ledger, now) if read is None else read
 
     def _read_ledger(self, now: int) -> LedgerContents:
-        said = [
+        recommendations = [
             one for state in (*OPEN_STATES, RecommendationState.DISMISSED)
             for one in self.ledger.recommendations(state=state, limit=LIMIT)
         ]  # fmt: skip
-        return LedgerContents(said, self.ledger.actions(since=now - HISTORY_NS, limit=LIMIT))
+        return LedgerContents(recommendations, self.ledger.actions(since=now - HISTORY_NS, limit=LIMIT))
 
     def _proposed_for(self, advice: Advice, actions: Sequence[Action]) -> list[Recommendation]:
         """Return recommendations withheld because their action is proposed, but not sent yet."""
@@ -204,17 +204,23 @@ class RecommendationService:
     async def _facts_of_target(self, view: ToolView, target: str) -> TargetFacts:
         if view.status.state not in _ANSWERING:
             raise NotFoundError(f"{view.name} does not answer: {view.status.detail}")
-        seen = await self.toolbox.target(view.name, target)
-        if seen.problem:
-            raise ToolError(f"{target} of {view.name} answers only in part: {seen.problem}")
+        target_view = await self.toolbox.target(view.name, target)
+        if target_view.problem:
+            raise ToolError(f"{target} of {view.name} answers only in part: {target_view.problem}")
         labels = {"tool": view.name, "target": target}
-        series = {metric: metric_series_key(metric, labels).id for metric in (*seen.metrics, *HIT_RATIOS)}
-        metrics = {**seen.metrics, **self._hit_ratios(series)}
-        subjects = [*(knob.name for knob, _ in seen.knobs), *(action.name for action in seen.actions), "*"]
+        series = {
+            metric: metric_series_key(metric, labels).id for metric in (*target_view.metrics, *HIT_RATIOS)
+        }
+        metrics = {**target_view.metrics, **self._hit_ratios(series)}
+        subjects = [
+            *(knob.name for knob, _ in target_view.knobs),
+            *(action.name for action in target_view.actions),
+            "*",
+        ]
         return TargetFacts(
             view.name, view.kind, target, metrics,
-            {knob.name: (knob, reading) for knob, reading in seen.knobs},
-            {action.name: action for action in seen.actions},
+            {knob.name: (knob, reading) for knob, reading in target_view.knobs},
+            {action.name: action for action in target_view.actions},
             {subject: mode_in(view, target, subject) for subject in subjects},
             series_ids={
                 name: series_id for name, series_id in series.items()
@@ -225,8 +231,8 @@ class RecommendationService:
 
     def _hit_ratios(self, series: dict[str, str]) -> dict[str, float]:
         """Return the hit ratios of the last interval, which only the tools' series provide."""
-        seen = {name: self.live.watched_series(series[name]) for name in HIT_RATIOS}
-        return {name: v.value for name, v in seen.items() if v is not None and v.value is not None}
+        views = {name: self.live.watched_series(series[name]) for name in HIT_RATIOS}
+        return {name: v.value for name, v in views.items() if v is not None and v.value is not None}
 
     def command(self, draft: ChangeDraft) -> str:
         """Return the shell command for a manual change; "" if the tool has none."""

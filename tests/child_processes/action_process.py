@@ -1,4 +1,4 @@
-"""What the processes do that the tests kill or starve: act on an external tool, and tell what was done.
+"""Child process that acts on an external tool and reports its actions; tests kill it or fill its disk.
 
 `python -m tests.child_processes.action_process fill|refuse FOLDER` runs it on a full or a read-only disk.
 """
@@ -38,7 +38,7 @@ ROUNDS = 2
 
 
 class ExternalTool(FakeTool):
-    """A system of its own: each effect is a durable line in its file, whatever becomes of who asked for it.
+    """External system: each effect is a durable line in its file, also if the caller crashes.
 
     boundary : called before and after each effect
     """
@@ -49,11 +49,11 @@ class ExternalTool(FakeTool):
         self.boundary = boundary
 
     def recorded_effects(self) -> list[list[Any]]:
-        """[knob or action, before or key, after]"""
+        """Return the effects as [knob or action, before or key, after]."""
         return read_effects(self.path)
 
     def value(self) -> Value:
-        """Of its knob `size`, now."""
+        """Return the current value of its knob `size`."""
         return next((after for what, _, after in reversed(self.recorded_effects()) if what == "size"), 0)
 
     async def read(self, target: str, knob: str) -> KnobReading:  # noqa: ARG002 - it has one
@@ -81,12 +81,12 @@ class ExternalTool(FakeTool):
 
 
 def read_effects(path: Path) -> list[list[Any]]:
-    """What an outside tool was made to do."""
+    """Return the recorded effects of an external tool."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def run_engine(folder: Path, run_number: int, kill_at: tuple[str, int] | None, reports: Connection) -> None:
-    """One life of an engine, ended by SIGKILL at the n-th boundary of a name; None = when all is done."""
+    """Run an engine until SIGKILL at the n-th boundary of a name; None = until it is finished."""
     asyncio.run(_run_engine(folder, run_number, kill_at, reports))
 
 
@@ -117,7 +117,7 @@ async def _run_engine(folder: Path, life: int, kill_at: tuple[str, int] | None, 
 
 
 async def _work(stack: ActionStack, tool: ExternalTool, name: str, number: int, told: Connection) -> None:
-    """A change by hand, taken back; one by itself; a one-click action. Each that returned is told."""
+    """Make a manual change, roll it back, run a tool action, recommend a change; report each result."""
     change = await stack.decisions.set_knob(
         "outside", "hand", "size", tool.value(), number, "ann", f"set-{name}"
     )
@@ -142,14 +142,14 @@ def _open_stack(folder: Path) -> tuple[Any, ActionLedger, ActionStack]:
 
 
 def _check_audit(ledger: ActionLedger, stack: ActionStack) -> None:
-    """Each effect stands in the audit as executing, and the audit is whole."""
+    """Check that each effect has an `executing` audit row and that the audit is intact."""
     audited = [row for row in ledger.audit_rows(limit=10**6) if row.what == "executing"]
     assert {row.details["after"] for row in audited} >= {after for _, _, after in stack.tool.effects}
     assert verify_audit(ledger) == []
 
 
 async def act_until_disk_full(folder: Path) -> None:
-    """Act until the disk is full; then free space and go on."""
+    """Act until the disk is full, then free space and continue."""
     store, ledger, stack = _open_stack(folder)
     for number in range(100_000):
         value = stack.tool.values["fake", "size"]
@@ -177,10 +177,10 @@ async def act_until_disk_full(folder: Path) -> None:
 
 
 async def act_on_read_only_disk(folder: Path) -> None:
-    """Act where the disk becomes read-only, and can be written again later."""
+    """Act while the disk becomes read-only and writable again."""
     store, ledger, stack = _open_stack(folder)
     assert store.let_go is not None
-    store.let_go()  # its lock file is open to be written
+    store.let_go()  # the open lock file would prevent the remount
     for state in ("rw", "ro", "rw"):
         store.database.close()
         await asyncio.to_thread(_remount, folder, state)

@@ -1,4 +1,4 @@
-"""Acting on a full disk and on one that becomes read-only, real ones."""
+"""Actions on a full disk and on a disk that becomes read-only, with real file systems."""
 
 from tests.integration.test_store_disk import run_on_small_disk
 
@@ -12,7 +12,7 @@ def test_on_a_full_disk_nothing_is_done_without_its_audit_row(tmp_path):
 
 
 def test_on_a_read_only_disk_nothing_is_done(tmp_path):
-    """Neither action nor pause; once it can be written again, both."""
+    """On a read-only disk neither actions nor pauses take effect; once it is writable, both do."""
     said = run_on_small_disk(tmp_path, "true", "refuse", "tests.child_processes.action_process")
     assert "read-only" in said["acting"]
     assert said["actions"] == "2"

@@ -1,4 +1,4 @@
-"""kill -9 at every write and send of the acting path: done once, nothing acknowledged lost, nothing stuck."""
+"""kill -9 at every write and send of an action: no effect twice, nothing acknowledged lost, nothing stuck."""
 
 import collections
 import itertools
@@ -20,13 +20,13 @@ BOUNDARIES = {
     "ledger.commit": 22, "ledger.committed": 22, "ledger.anchored": 22, "executor.ready": 6,
     "executor.send": 6, "executor.sent": 6, "tool.asked": 6, "tool.done": 6,
 }  # fmt: skip
-"""How often each is passed in two rounds of work, about."""
+"""Approximate number of passes of each boundary in two rounds of work."""
 TOOK_EFFECT = {ActionState.KEPT, ActionState.ROLLED_BACK, ActionState.INCONCLUSIVE}
 
 
 @pytest.fixture(scope="module")
 def forks():
-    """Children that need not import anything: they are forked from a server that has."""
+    """Fork server context with the imports preloaded."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["tests.child_processes.action_process", "trimtab.engine.store.event_store"]
@@ -34,8 +34,8 @@ def forks():
     return context
 
 
-def lived(forks, folder, life, kill_at):
-    """What a life told; it ended by the kill, or by itself."""
+def run_until_killed(forks, folder, life, kill_at):
+    """Run one engine process and return its reports; it ends by the kill or on its own."""
     here, there = forks.Pipe(duplex=False)
     child = forks.Process(target=run_engine, args=(folder, life, kill_at, there))
     child.start()
@@ -52,19 +52,19 @@ def lived(forks, folder, life, kill_at):
     return told
 
 
-def killed_often(forks, folder, kills, seed):
-    """Many lives on one data folder, each killed at some boundary; what stands must fit what was done."""
+def check_after_kills(forks, folder, kills, seed):
+    """Kill many engine processes on one data folder; the ledger must match the effects."""
     chance, killed_at, acknowledged = random.Random(seed), collections.Counter(), {}
     recommended, life = set(), 0
     names = itertools.cycle(BOUNDARIES.items())
     while killed_at.total() < kills:
         life += 1
         where, often = next(names)
-        for what, name, state in lived(forks, folder, life, (where, chance.randint(1, often))):
+        for what, name, state in run_until_killed(forks, folder, life, (where, chance.randint(1, often))):
             killed_at.update([name] if what == "killed" else [])
             recommended.update([name] if what == "recommended" else [])
             acknowledged.update({name: state} if what == "done" else {})
-    lived(forks, folder, life + 1, None)
+    run_until_killed(forks, folder, life + 1, None)
     assert set(killed_at) == set(BOUNDARIES), killed_at
     store = open_store(folder / "data", lambda: 0)
     ledger = ActionLedger(store.fenced, folder / "data" / ANCHOR_FILE)
@@ -74,7 +74,7 @@ def killed_often(forks, folder, kills, seed):
 
 
 def check(ledger, done, acknowledged, recommended):
-    """No effect twice, none that is not known, none that is claimed; nothing lost, nothing open."""
+    """Check that no effect is repeated, unknown or falsely claimed, and nothing is lost or unfinished."""
     actions = {action.id: action for action in ledger.actions(limit=10**6)}
     times = collections.Counter(map(tuple, done))
     assert [line for line, often in times.items() if often > 1] == []
@@ -98,18 +98,18 @@ def check(ledger, done, acknowledged, recommended):
     stored = {made.id: made.state for made in ledger.recommendations(limit=10**6)}
     assert recommended <= set(stored)
     if set(stored.values()) != {RecommendationState.CLOSED}:
-        # An undoing that was killed before it was sent has failed: that locks, nothing starts by itself.
+        # An undo killed before it was sent has failed, which locks the target for automatic actions.
         assert lock_reason(ledger.actions(target="outside", limit=10**6)) is not None
         assert set(stored.values()) <= {RecommendationState.CLOSED, RecommendationState.PENDING}
     assert verify_audit(ledger) == []
 
 
 def test_forty_kills(forks, tmp_path):
-    """The short form."""
-    killed_often(forks, tmp_path, 40, seed=1)
+    """The ledger matches the effects after 40 kills."""
+    check_after_kills(forks, tmp_path, 40, seed=1)
 
 
 @pytest.mark.trials
 def test_three_hundred_kills(forks, tmp_path):
-    """The full form; how often at which boundary is printed."""
-    print(killed_often(forks, tmp_path, 300, seed=2))
+    """The ledger matches the effects after 300 kills; prints the kills per boundary."""
+    print(check_after_kills(forks, tmp_path, 300, seed=2))

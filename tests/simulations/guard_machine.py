@@ -1,4 +1,4 @@
-"""What happens in the world of the guard, in any order: hypothesis chooses."""
+"""State machine for the guard simulation; hypothesis chooses the events."""
 
 from collections import Counter
 
@@ -28,7 +28,7 @@ OUTCOME_COUNTS: Counter[str] = Counter()
 
 
 class GuardMachine(RuleBasedStateMachine):
-    """Proposals, restarts, clock jumps, faults, people: no order of them passes a limit."""
+    """Proposals, restarts, clock jumps, faults and operators in any order exceed no limit."""
 
     def __init__(self):
         super().__init__()
@@ -40,46 +40,46 @@ class GuardMachine(RuleBasedStateMachine):
     def actions(self, *states):
         return [action for action in self.simulation.ledger.values() if action.state in states]
 
-    def pass_by(self, seconds):
+    def advance(self, seconds):
         OUTCOME_COUNTS["steps"] += 1
         self.simulation.t += seconds
 
     @initialize()
     def settle(self):
         self.simulation.evaluate()
-        self.pass_by(301)
+        self.advance(301)
 
     @rule(place=names | st.sampled_from(["*", "", "t9"]), factor=factors)
     def want(self, place, factor):
-        """The recommender comes to something else."""
-        self.pass_by(0.01)
+        """The recommender proposes another value."""
+        self.advance(0.01)
         self.simulation.wanted[place] = factor
 
     @rule(place=names)
     def want_no_more(self, place):
-        self.pass_by(0.01)
+        self.advance(0.01)
         self.simulation.wanted.pop(place, None)
 
     @rule(seconds=seconds)
     def time_passes(self, seconds):
-        self.pass_by(seconds)
+        self.advance(seconds)
 
     @rule()
     def evaluate(self):
-        self.pass_by(15)
+        self.advance(15)
         self.simulation.evaluate()
 
     @rule(gap=st.sampled_from([60, 91, 120]))
     def evaluate_for_minutes(self, gap):
-        """Long enough for what is wanted to stand."""
+        """Evaluate long enough for the proposals to become stable."""
         for _ in range(4):
-            self.pass_by(gap)
+            self.advance(gap)
             self.simulation.evaluate()
 
     @rule(together=st.booleans(), person=rarely)
     def reserve(self, together, person):
-        """Decide what is pending: one after the other, or all before the first is written down."""
-        self.pass_by(0.01)
+        """Decide on all proposals: one by one, or all before the first is journaled."""
+        self.advance(0.01)
         allowed = []
         for proposal in self.simulation.pending:
             if self.simulation.is_allowed(proposal, person):
@@ -91,8 +91,8 @@ class GuardMachine(RuleBasedStateMachine):
 
     @rule(pick=picks)
     def send(self, pick):
-        """One of those that are written down, whenever."""
-        self.pass_by(0.01)
+        """Send one of the journaled actions."""
+        self.advance(0.01)
         waiting = self.actions(ActionState.PROPOSED)
         if waiting:
             action = waiting[pick % len(waiting)]
@@ -111,7 +111,7 @@ class GuardMachine(RuleBasedStateMachine):
         end=st.sampled_from([*FINAL_STATES, *FINAL_STATES, None, "runs on"]),
     )
     def stand_and_do(self, place, factor, gap, person, jump, restarts, end):
-        """What usually goes well: it is wanted for long enough, written down, sent, and comes to an end."""
+        """The normal course: a stable proposal is journaled, sent and ended."""
         if restarts:
             self.restart(1)
         self.clock_jumps(jump)
@@ -125,57 +125,57 @@ class GuardMachine(RuleBasedStateMachine):
 
     @rule(end=st.sampled_from([*FINAL_STATES, None]), gap=st.sampled_from([0, 16, 31, 61]))
     def all_end(self, end, gap):
-        """Whatever runs comes to its end; None = it is taken back."""
+        """End all running actions; None = roll them back."""
         for _ in self.actions(ActionState.VERIFYING):
             if end is None:
                 self.roll_back(0)
             else:
                 self.finish(0, end)
-        self.pass_by(gap * 60)
+        self.advance(gap * 60)
 
     @rule(pick=picks, state=st.sampled_from(FINAL_STATES))
     def finish(self, pick, state):
-        self.pass_by(1)
+        self.advance(1)
         running = self.actions(ActionState.VERIFYING)
         if running:
             self.simulation.finish(running[pick % len(running)], state)
 
     @rule(pick=picks)
     def roll_back(self, pick):
-        self.pass_by(1)
+        self.advance(1)
         running = self.actions(ActionState.VERIFYING)
         if running:
             self.simulation.roll_back(running[pick % len(running)])
 
     @rule(hours=st.sampled_from(CLOCK_JUMPS_H))
     def clock_jumps(self, hours):
-        self.pass_by(0.01)
+        self.advance(0.01)
         self.simulation.offset += hours * 3600
 
     @rule(down=seconds)
     def restart(self, down):
-        """The engine is killed: what it had not stored is gone, time passes."""
-        self.pass_by(down)
+        """Kill and restart the engine: unsaved state is lost and time passes."""
+        self.advance(down)
         self.simulation.start_engine()
 
     @rule(on=rarely)
     def pause(self, on):
-        self.pass_by(0.01)
+        self.advance(0.01)
         self.simulation.pause = Pause(on, "ann")
 
     @rule(what=st.sampled_from(["calm", "calm", "calm", "mass", "source"]))
     def fault(self, what):
-        self.pass_by(0.01)
+        self.advance(0.01)
         self.simulation.mass = MASS if what == "mass" else NO_MASS_ANOMALY
         self.simulation.source_up = what != "source"
 
     @rule(place=names, mode=st.sampled_from([Mode.AUTO, Mode.AUTO, Mode.APPROVE, Mode.OFF]))
     def set_mode(self, place, mode):
-        self.pass_by(0.01)
+        self.advance(0.01)
         self.simulation.modes[place] = mode
 
     @rule(place=names, value=st.sampled_from([77.0, 100.0, 500.0]))
     def somebody_sets(self, place, value):
         """A person or another controller changes the value."""
-        self.pass_by(0.01)
+        self.advance(0.01)
         self.simulation.values[place] = value

@@ -1,7 +1,6 @@
-"""Simulated services on which a change does not do what was hoped for, under the guard with mode auto.
+"""Simulated services on which changes have unexpected effects, under the guard with mode auto.
 
-A plain recommender wants whatever the load of the moment asks for, and forgets at once what came of it
-before: all that keeps it from turning to and fro is the guard.
+A naive recommender reacts to the current load only, so the guard alone prevents oscillation.
 """
 
 import itertools
@@ -30,7 +29,7 @@ KNOB = replace(SPEED, low=20.0, high=1000.0)
 
 @dataclass
 class Change:
-    """What was done; hours from the start."""
+    """A change that was made; `hour` since the start."""
 
     hour: float
     up: bool
@@ -38,7 +37,7 @@ class Change:
 
 
 class SimulatedService:
-    """Its latency (1 = wanted) follows load over capacity; `kind` says what the knob does to it."""
+    """Its latency (1 = target) is load / capacity; `kind` determines the effect of the knob."""
 
     def __init__(self, kind, seed):
         self.rng = np.random.default_rng([seed, KINDS.index(kind)])
@@ -56,7 +55,7 @@ class SimulatedService:
         self.past.append((t, value))
 
     def capacity(self, t):
-        """What the knob is worth now."""
+        """Return the capacity that the knob gives now."""
         if self.kind in {"flapping", "helpful"}:
             return self.value / 100.0
         if self.kind == "delayed":
@@ -64,7 +63,7 @@ class SimulatedService:
         return 100.0 / self.value if self.kind == "inverted" else 1.0
 
     def latency(self, t):
-        """Ratio of load to capacity, with noise."""
+        """Return the ratio of load to capacity, with noise."""
         load = self.need
         if self.kind == "flapping":
             wave = np.sin(2 * np.pi * t / self.period_s + self.phase)
@@ -90,7 +89,8 @@ class ServiceSimulation:
 
     def live(self):
         return TargetObservation(
-            mode=Mode.AUTO, targets=("cache-1",), total_targets=1, knob=KNOB, inputs=GOOD_INPUTS, mass=NO_MASS_ANOMALY,
+            mode=Mode.AUTO, targets=("cache-1",), total_targets=1, knob=KNOB, inputs=GOOD_INPUTS,
+            mass=NO_MASS_ANOMALY,
             reading=KnobReading(self.service.value, True, Lasts.UNKNOWN),
         )  # fmt: skip
 
@@ -101,7 +101,7 @@ class ServiceSimulation:
         return decide(proposal, situation, LIMITS).verdict is GuardVerdict.ALLOW
 
     def do(self, proposal, undoes=None):
-        """Change the knob and write it down."""
+        """Change the knob and record the action."""
         self.changes.append(Change(self.t / 3600, proposal.after > proposal.before, undoes is not None))
         action = Action(
             id=proposal.id, key=proposal.id, recommendation_id=proposal.id, tool="redis", target="cache-1",
@@ -113,7 +113,7 @@ class ServiceSimulation:
         self.service.set(self.t, proposal.after)
 
     def recommend(self, latency):
-        """What the moment asks for."""
+        """Return the proposals for the current latency."""
         if 0.8 <= latency <= 1.25:
             return []
         value, self.number = self.service.value, self.number + 1
@@ -127,7 +127,7 @@ class ServiceSimulation:
         ]  # fmt: skip
 
     def watch(self, latency):
-        """Three bad checks take it back, ten minutes keep it."""
+        """Roll back after three bad checks, keep after ten minutes."""
         running = next((a for a in self.actions.values() if a.state is ActionState.VERIFYING), None)
         if running is None:
             self.base = latency
@@ -149,7 +149,7 @@ class ServiceSimulation:
             self.actions[running.id] = replace(running, state=ActionState.ROLLED_BACK, ended=self.now)
 
     def run(self):
-        """All changes of a day."""
+        """Simulate one day; return all changes."""
         while self.t < HOURS * 3600:
             self.situation_builder.advance(round((self.t + 1) * SECOND))
             latency = self.service.latency(self.t)
@@ -163,11 +163,11 @@ class ServiceSimulation:
 
 
 def reversal_hours(changes, rollbacks):
-    """Hours of those that went the other way than the one before; with rollbacks or without."""
+    """Return the hours of changes that reverse the previous one, with or without rollbacks."""
     pairs = [(first, later) for first, later in itertools.pairwise(changes) if first.up != later.up]
     return [later.hour for _, later in pairs if rollbacks or not later.undo]
 
 
 def max_in_window(hours, window):
-    """The largest number of them in any window."""
+    """Return the largest number of hours in any window."""
     return max((sum(start <= h < start + window for h in hours) for start in hours), default=0)

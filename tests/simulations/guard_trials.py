@@ -1,6 +1,6 @@
-"""Whole trials in simulated time: figures of a service, a plain recommender, and the guard with mode auto.
+"""Guard trials in simulated time: metrics of a service, a naive recommender and the guard with mode auto.
 
-Each trial has a need that is real, so that without a fault something is done; a fault has to stop that.
+Each trial has a real need, so that without a fault an action starts; a fault must prevent it.
 """
 
 from dataclasses import replace
@@ -42,7 +42,7 @@ class GuardTrial:
         self.x = self.figures()
 
     def figures(self):
-        """(ticks, 3) values of the figures, with the fault in them; NaN = no sample."""
+        """Return (n_ticks, 3) metric values including the fault; NaN = no sample."""
         ticks = np.arange(WARM_UP_TICKS + TRIAL_TICKS)[:, None]
         season = 1 + 0.2 * np.sin(2 * np.pi * ticks / 960 + self.rng.uniform(0, 6, 3))
         x = self.usual * season * np.exp(self.rng.normal(size=(len(ticks), 3)) * self.noise)
@@ -57,7 +57,7 @@ class GuardTrial:
         return x
 
     def mass(self):
-        """How much is wrong elsewhere."""
+        """Return the anomalies of other series."""
         if self.fault != "mass anomaly":
             return replace(NO_MASS_ANOMALY, anomalous=int(self.rng.integers(0, 8)))
         watched = int(self.rng.integers(20, 20_000))
@@ -66,7 +66,7 @@ class GuardTrial:
         return MassAnomalyStatus(int(watched * self.rng.uniform(0.35, 1.0)), watched, 0, 3)
 
     def windows(self, tick):
-        """What the selector of the proposal finds at a tick."""
+        """Return the sample windows of the proposal's inputs at a tick."""
         if self.fault == "empty selector" and tick >= self.begins:
             return []
         seen = self.x[tick + 1 - WINDOW_TICKS : tick + 1]
@@ -78,7 +78,7 @@ class GuardTrial:
         return found
 
     def proposals(self):
-        """What a recommender makes of it, which believes whatever it reads."""
+        """Return the proposals of a recommender that trusts all values."""
         change = 1.2 if self.grows else 0.75
         after = int(self.value * change) if self.knob is MAXMEMORY else round(self.value * change)
         way = "up" if self.grows else "down"
@@ -90,7 +90,7 @@ class GuardTrial:
         ]  # fmt: skip
 
     def run(self):
-        """Whether anything was done, and the last row that spoke."""
+        """Return whether an action started, and the last guard rule that objected."""
         memory, mass, said = SituationBuilder(LIMITS), self.mass(), ""
         for tick in range(WARM_UP_TICKS, WARM_UP_TICKS + TRIAL_TICKS, 2):
             memory.advance((1 + tick * INTERVAL_S) * SECOND)

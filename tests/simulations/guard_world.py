@@ -1,7 +1,7 @@
-"""A world in which the guard is asked: true time, a wall clock that jumps, an engine that starts again.
+"""Guard simulation: true time, a wall clock that jumps, and an engine that restarts.
 
-The oracle knows the true time of everything that was done. It is told of each start and fails where a limit
-was passed; it is written anew from the specification and shares nothing with the guard.
+`LimitOracle` records the true time of every started action and fails when a limit is exceeded. It is written
+from the specification and shares no code with the guard.
 """
 
 import itertools
@@ -31,7 +31,7 @@ HOUR, DAY = 3600.0, 86_400.0
 
 @dataclass
 class StartedAction:
-    """A start that really happened; `t` in true seconds."""
+    """A started action; `t` in true seconds."""
 
     t: float
     id: str
@@ -49,20 +49,20 @@ class StartedAction:
 
 
 class LimitOracle:
-    """Keeps the truth, and fails where a limit is passed."""
+    """Records started actions and fails when a limit is exceeded."""
 
     def __init__(self):
         self.done: list[StartedAction] = []
 
     def within(self, t, seconds):
-        """Own changes, not those taken back, less than so long ago."""
+        """Return started changes, without undos, of the last `seconds`."""
         return [d for d in self.done if not d.undo and t - d.t < seconds]
 
     def open(self):
         return [d for d in self.done if not d.is_final and not d.undo]
 
     def check(self, new: StartedAction):
-        """Fails where `new` may not be."""
+        """Fail if `new` exceeds a limit."""
         if new.undo:
             return
         here = [d for d in self.done if d.target == new.target]
@@ -92,7 +92,7 @@ class LimitOracle:
 
 
 class GuardSimulation:
-    """The engine, what it stores, and what goes on around it."""
+    """Simulated engine with its store, clocks, targets and faults."""
 
     def __init__(self):
         self.t, self.offset, self.oracle, self.count = 0.0, 0.0, LimitOracle(), Counter()
@@ -112,7 +112,7 @@ class GuardSimulation:
         return START + round((self.t + self.offset) * SECOND)
 
     def start_engine(self):
-        """A process begins; what it remembers is what was stored last."""
+        """Start a process with the state that was stored last."""
         self.situation_builder, self.started_s = SituationBuilder(LIMITS), self.t
         state = json.loads(self.stored_state)
         if state:
@@ -128,7 +128,7 @@ class GuardSimulation:
         return f"R{self.count['ids']:06d}"
 
     def evaluate(self):
-        """The recommender looks, and what it came to is stored."""
+        """Run one evaluation and store the state."""
         self.tick()
         self.pending = [self.proposal(target, factor) for target, factor in self.wanted.items()]
         self.situation_builder.record_evaluation(self.pending)
@@ -144,7 +144,7 @@ class GuardSimulation:
         )  # fmt: skip
 
     def is_allowed(self, proposal, person=False, undoes=None):
-        """The guard's word; a person's decision is remembered."""
+        """Return whether the guard allows the proposal; count the decision."""
         self.tick()
         value = self.values.get(proposal.target, 100.0)
         live = TargetObservation(
@@ -159,7 +159,7 @@ class GuardSimulation:
         return decision.verdict is GuardVerdict.ALLOW
 
     def reserve(self, proposal, person):
-        """Write an action down that may be sent."""
+        """Journal a proposed action."""
         self.person_ids |= {proposal.id} if person else set()
         self.ledger[proposal.id] = Action(
             id=proposal.id, key=proposal.id, recommendation_id=proposal.id, tool="redis",
@@ -169,7 +169,7 @@ class GuardSimulation:
         )  # fmt: skip
 
     def send(self, action, proposal, undoes=None):
-        """Ask again, then do it; what may not be done is given up."""
+        """Check again, then start the action; a refused action fails."""
         person = action.id in self.person_ids
         if not self.is_allowed(proposal, person, undoes):
             self.ledger[action.id] = replace(action, state=ActionState.FAILED, ended=self.now)
@@ -186,7 +186,7 @@ class GuardSimulation:
         return True
 
     def check_around(self, done):
-        """What must be so around every start."""
+        """Check the conditions of every start."""
         assert not self.pause.on, "paused"
         if done.undo:
             return
@@ -206,7 +206,7 @@ class GuardSimulation:
             assert self.t - row[0][0] >= 300, "hold"
 
     def finish(self, action, state):
-        """Its outcome is known."""
+        """End a running action in a state."""
         done = next(d for d in self.oracle.done if d.id == action.id)
         done.is_final = True
         if state is ActionState.FAILED:
@@ -215,7 +215,7 @@ class GuardSimulation:
         self.ledger[action.id] = replace(action, state=state, ended=self.now)
 
     def roll_back(self, action):
-        """Verification found it bad."""
+        """Roll back an action that failed verification."""
         proposal = manual_proposal(
             "redis", action.target, "speed", action.after, action.before, proposal_id=self.new_id()
         )

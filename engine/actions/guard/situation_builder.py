@@ -82,10 +82,10 @@ class SituationBuilder:
         actions : the newest RECENT_ACTIONS of the ledger and all unfinished ones
         undoes  : the action that the proposal rolls back
         """
-        limits, lived = self.limits.scaled(observation.trial), self.ages
+        limits, ages = self.limits.scaled(observation.trial), self.ages
         return Situation(
             now=now,
-            uptime_s=lived.uptime_s,
+            uptime_s=ages.uptime_s,
             pause=pause,
             mode=observation.mode,
             targets=observation.targets,
@@ -95,14 +95,14 @@ class SituationBuilder:
             action=observation.action,
             reading=observation.reading,
             inputs=observation.inputs,
-            stability=self.proposals.stability(proposal, lived.running_s, limits.hold),
-            recent_actions=lived.with_ages({action.id: action for action in actions}.values(), now),
+            stability=self.proposals.stability(proposal, ages.running_s, limits.hold),
+            recent_actions=ages.with_ages({action.id: action for action in actions}.values(), now),
             mass=observation.mass,
             memory=observation.memory,
             ttl_share=observation.ttl_share,
             warming=observation.warming,
             generation=observation.generation,
-            approval_age_s=lived.approval_age_s(proposal, now),
+            approval_age_s=ages.approval_age_s(proposal, now),
             coupled_knobs=observation.coupled_knobs,
             undoes=undoes,
         )

@@ -26,14 +26,14 @@ def start_up(request: GuardRequest) -> GuardDecision | None:
 
 def persistence(request: GuardRequest) -> GuardDecision | None:
     """Refuse until enough consecutive evaluations produced the proposal for long enough."""
-    stood, limits = request.situation.stability, request.limits
+    stability, limits = request.situation.stability, request.limits
     if request.person:
         return None
-    left_s = limits.persistence - stood.since_s
-    if stood.evaluations >= limits.evaluations and left_s <= 0:
+    left_s = limits.persistence - stability.since_s
+    if stability.evaluations >= limits.evaluations and left_s <= 0:
         return None
     reason = (
-        f"{stood.evaluations} evaluations in {format_duration(stood.since_s)} produced it, "
+        f"{stability.evaluations} evaluations in {format_duration(stability.since_s)} produced it, "
         f"{limits.evaluations} in {format_duration(limits.persistence)} are needed"
     )
     if left_s > 0:
@@ -43,21 +43,21 @@ def persistence(request: GuardRequest) -> GuardDecision | None:
 
 def reduction_hold(request: GuardRequest) -> GuardDecision | None:
     """Refuse a reduction below the maximum proposed within the hold (as in Kubernetes' HPA)."""
-    stood, limits = request.situation.stability, request.limits
+    stability, limits = request.situation.stability, request.limits
     if request.person or not request.is_reduction:
         return None
-    left_s = limits.hold - stood.since_s
+    left_s = limits.hold - stability.since_s
     if left_s > 0:
         return request.wait(
             "reducing",
-            f"a reduction of {request.label} was proposed for {format_duration(stood.since_s)}",
+            f"a reduction of {request.label} was proposed for {format_duration(stability.since_s)}",
             left_s,
         )
     if request.proposal.is_action:
         return None
     after = request.after_number
-    if stood.max_value is None or after is None or after < stood.max_value:
-        most = "an unknown maximum" if stood.max_value is None else f"a value of {stood.max_value:g}"
+    if stability.max_value is None or after is None or after < stability.max_value:
+        most = "an unknown maximum" if stability.max_value is None else f"a value of {stability.max_value:g}"
         return request.wait(
             "reducing",
             f"{most} was proposed within {format_duration(limits.hold)}, more than the proposed {after}; "

@@ -88,7 +88,7 @@ async def test_an_approval_in_time_counts_until_the_next_step_only(stack, approv
     if not done:
         assert stack.ledger.actions() == []
         reason = stack.ledger.recommendation(made.id).reason
-        assert "the recommendation expired" in reason or reason == "nobody decided in time"
+        assert "the recommendation expired" in reason or reason == "no operator decided in time"
     assert verify_audit(stack.ledger) == []
 
 
@@ -125,7 +125,7 @@ async def test_an_approval_that_the_end_overtakes_is_told_so(stack):
     """It was read as pending, and has expired before it is written: whoever approves hears of it."""
     made = save_recommendation(stack, mode=Mode.APPROVE)
     stack.clock.time = made.expires - 1
-    overtaken(stack, {"state": R.EXPIRED, "reason": "nobody decided in time"})
+    overtaken(stack, {"state": R.EXPIRED, "reason": "no operator decided in time"})
     with pytest.raises(ConflictError):
         await stack.decisions.approve(made.id, "ann")
     await stack.step()

@@ -51,8 +51,8 @@ async def test_what_an_interruption_left_is_gone_on_with(stack):
     assert said == {
         ulid(1): (ActionState.VERIFYING, None),
         ulid(2): (ActionState.ROLLED_BACK, "rolled back: why"),
-        ulid(3): (ActionState.KEPT, "the value before is back"),
-        ulid(4): (ActionState.FAILED, "not sent: whoever asked for it waits no longer"),
+        ulid(3): (ActionState.KEPT, "the previous value is restored"),
+        ulid(4): (ActionState.FAILED, "not sent: the request timed out"),
     }
     assert stack.tool.effects == []
 
@@ -77,7 +77,7 @@ async def test_a_store_that_fails_is_waited_for(stack, monkeypatch):
         raise StoreError("disk is full")
 
     for broken in (
-        "trimtab.engine.store.action_ledger._AuditedTransaction.audit",
+        "trimtab.engine.store.action_ledger._AuditedTransaction.append_audit",
         "trimtab.engine.store.action_ledger.ActionLedger.pause",
     ):
         with monkeypatch.context() as patched:

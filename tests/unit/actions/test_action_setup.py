@@ -241,7 +241,7 @@ async def test_one_turn_reads_once_what_the_ledger_says(engine, monkeypatch):
         )
 
     async def reverted(now, read):
-        given.extend(read.said)
+        given.extend(read.recommendations)
         return await keep(now, read)
 
     monkeypatch.setattr(engine.components.inbox_notices, "_drift_notices", reverted)
@@ -306,7 +306,7 @@ async def test_a_change_that_people_tell_is_heard(engine):
 
     change = Change("C1", engine.clock.now(), ChangeKind.DEPLOY, "shop 1.2", "ci")
     engine.incidents.save_change(change)
-    assert list(engine.incident_service.heard) == [change]
+    assert list(engine.incident_service.pending_changes) == [change]
     assert engine.incidents.changes() == [change]
 
 

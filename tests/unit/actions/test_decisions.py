@@ -70,7 +70,7 @@ async def test_nobody_approves_what_they_proposed(stack, decide):
     """In whatever way; they may dismiss it."""
     recommended(stack, proposer="ann")
     more = {"approve": (), "schedule": (START + SECOND,), "apply": ("k",)}[decide]
-    with pytest.raises(RefusedError, match="ann proposed it: somebody else has to approve"):
+    with pytest.raises(RefusedError, match="ann proposed this change: another operator has to approve it"):
         await getattr(stack.decisions, decide)(ulid(500), "ann", *more)
     assert (await stack.decisions.dismiss(ulid(500), "ann", "no")).state is R.DISMISSED
 
@@ -101,7 +101,7 @@ async def test_what_is_decided_stays_decided(stack, state, decide, allowed):
 async def test_what_is_old_or_past_is_refused(stack):
     """An expired recommendation, and a time that is over."""
     recommended(stack)
-    with pytest.raises(RefusedError, match="that time is past"):
+    with pytest.raises(RefusedError, match="the scheduled time is in the past"):
         await stack.decisions.schedule(ulid(500), "ann", START)
     stack.clock.tick(3600)
     with pytest.raises(ConflictError, match="has expired"):
@@ -121,7 +121,7 @@ async def test_applying_does_it_once(stack):
     assert stack.ledger.recommendation(ulid(500)).state is R.APPLIED
     again = await stack.decisions.apply(ulid(500), action.by, "k2")
     assert again == stack.ledger.action(action.id)
-    with pytest.raises(ConflictError, match="somebody was quicker"):
+    with pytest.raises(ConflictError, match="by another request"):
         await stack.decisions.apply(ulid(500), "cid", "k")
     assert stack.tool.effects == [("fake", "size", 125)]
 
@@ -177,7 +177,7 @@ async def test_taking_back_restores_the_value_before(stack):
     taken_back = stack.ledger.action(action.id)
     assert (taken_back.state, taken_back.outcome.words) == (
         ActionState.ROLLED_BACK,
-        "rolled back: bob took it back",
+        "rolled back: requested by bob",
     )
     assert stack.tool.effects[-1] == ("fake", "size", 100)
     assert await stack.decisions.roll_back(action.id, "cid", "k3") == stack.ledger.action(undo.id)
@@ -213,7 +213,7 @@ async def test_somebody_elses_value_is_left(stack):
     assert "size of fake is 300, 125 was expected" in undo.outcome.words
     left = stack.ledger.action(action.id)
     assert (left.state, stack.tool.values["fake", "size"]) == (ActionState.INCONCLUSIVE, 300)
-    assert "not taken back" in left.outcome.words
+    assert "rollback failed" in left.outcome.words
     stack.tool.values["fake", "size"] = 125
     assert (await stack.decisions.roll_back(action.id, "ann", "k3")).state is ActionState.KEPT
     assert stack.ledger.action(action.id).state is ActionState.ROLLED_BACK
@@ -222,15 +222,15 @@ async def test_somebody_elses_value_is_left(stack):
 async def test_what_has_no_value_before_cannot_be_taken_back(stack):
     """A one-click action, an action that failed, and an undoing."""
     done = await stack.decisions.run("fake", "fake", "flush", "ann", "k")
-    with pytest.raises(RefusedError, match="no value to go back to"):
+    with pytest.raises(RefusedError, match="no previous value to restore"):
         await stack.decisions.roll_back(done.id, "ann", "k2")
     stack.tool.respond_with("apply", ToolError("no"))
     failed = await stack.decisions.set_knob("fake", "fake", "size", 100, 125, "ann", "k3")
-    with pytest.raises(ConflictError, match="is failed: there is nothing to take back"):
+    with pytest.raises(ConflictError, match="is failed: there is nothing to roll back"):
         await stack.decisions.roll_back(failed.id, "ann", "k4")
     kept = await stack.decisions.set_knob("fake", "fake", "size", 100, 125, "ann", "k5")
     undo = await stack.decisions.roll_back(kept.id, "ann", "k6")
-    with pytest.raises(RefusedError, match="is itself an undoing"):
+    with pytest.raises(RefusedError, match="is itself an undo"):
         await stack.decisions.roll_back(undo.id, "ann", "k7")
 
 
@@ -255,11 +255,11 @@ async def test_a_pause_stops_everything_until_a_person_resumes(stack):
         lambda: stack.decisions.set_knob("fake", "fake", "size", 125, 130, "bob", "k"),
         lambda: stack.decisions.run("fake", "fake", "flush", "bob", "k"),
     ):
-        with pytest.raises(RefusedError, match=r"ann paused everything \(a release\): resume first"):
+        with pytest.raises(RefusedError, match=r"ann paused all actions \(a release\): resume first"):
             await work()
     assert len(stack.tool.effects) == len(stack.ledger.actions()) == 1
     for nobody in ("trimtab", ""):
-        with pytest.raises(RefusedError, match="a person has to resume"):
+        with pytest.raises(RefusedError, match="only an operator can resume"):
             await stack.decisions.resume(nobody, "")
     assert not (await stack.decisions.resume("bob", "done")).on
     assert (await stack.decisions.run("fake", "fake", "flush", "bob", "k")).state is ActionState.VERIFYING
@@ -321,7 +321,7 @@ async def test_what_cannot_be_written_down_is_not_done(stack, monkeypatch):
         raise StoreError("disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("trimtab.engine.store.action_ledger._AuditedTransaction.audit", full)
+        broken.setattr("trimtab.engine.store.action_ledger._AuditedTransaction.append_audit", full)
         for work in (
             lambda: stack.decisions.approve(ulid(500), "ann"),
             lambda: stack.decisions.apply(ulid(500), "ann", "k"),

@@ -118,7 +118,7 @@ def test_who_holds_the_end_of_the_audit_for_ever_is_told(tmp_path, monkeypatch):
     assert stands.stands.wait(30)
     monkeypatch.setattr("trimtab.engine.store.audit_anchor._LOCK_ATTEMPTS", 2)
     try:
-        with pytest.raises(StoreError, match=r"another process has held it for 0\.01 s"):
+        with pytest.raises(StoreError, match=r"another process has held the lock for 0\.01 s"):
             stack.ledger.audit_heads()
     finally:
         stands.go.set()

@@ -93,19 +93,19 @@ UNKNOWN = make_action(ulid(3), state=S.UNKNOWN)
         ([], None),
         ([make_action(ulid(1), state=S.KEPT)], None),
         ([make_action(ulid(1), state=S.FAILED)], None),  # nothing was changed
-        ([FAILED_UNDO], "could not be taken back"),
-        ([UNKNOWN], "is not known"),
+        ([FAILED_UNDO], "could not be rolled back"),
+        ([UNKNOWN], "it is unknown whether"),
         (
             [make_action(ulid(9), state=S.KEPT), UNKNOWN],
-            "is not known",
+            "it is unknown whether",
         ),  # the engine's own word is not enough
         ([make_action(ulid(9), state=S.KEPT, by="ann"), UNKNOWN], None),
-        ([make_action(ulid(9), state=S.VERIFYING, by="ann"), UNKNOWN], "is not known"),
+        ([make_action(ulid(9), state=S.VERIFYING, by="ann"), UNKNOWN], "it is unknown whether"),
         (
             [make_action(ulid(9), state=S.KEPT, by="ann", undoes=ulid(1)), FAILED_UNDO],
-            "could not be taken back",
+            "could not be rolled back",
         ),
-        ([UNKNOWN, make_action(ulid(9), state=S.KEPT, by="ann")], "is not known"),
+        ([UNKNOWN, make_action(ulid(9), state=S.KEPT, by="ann")], "it is unknown whether"),
     ],
 )
 def test_a_target_is_locked_until_a_person_has_set_it(newest_first, said):

@@ -71,7 +71,7 @@ async def test_a_harmful_change_is_taken_back(stack):
     assert "3 bad checks" in action.outcome.words
     assert "hit ratio is 0.2" in action.outcome.words
     assert stack.tool.effects == [("fake", "size", 125), ("fake", "size", 100)]
-    assert stack.notifications[0].startswith("taking it back: 3 bad checks")
+    assert stack.notifications[0].startswith("rolling back: 3 bad checks")
     await stack.run_for(15 * 60, level=0.2)
     assert len(stack.tool.effects) == 2
     assert stack.ledger.recommendation(ulid(500)).state is R.CLOSED
@@ -86,7 +86,7 @@ async def test_somebody_elses_value_is_left_and_the_target_locked(stack):
     stack.tool.values["fake", "size"] = 300
     await stack.run_for(6 * 60, level=0.2)
     assert only_action(stack).state is ActionState.INCONCLUSIVE
-    assert any("not taken back: not sent: size of fake is 300" in words for words in stack.notifications)
+    assert any("rollback failed: not sent: size of fake is 300" in words for words in stack.notifications)
     save_recommendation(stack, 501, before=300, after=350)
     await stack.run_for(60, level=0.5)
     assert "could not be taken back" in shown[ulid(501)]
@@ -106,7 +106,7 @@ async def test_without_samples_it_holds_and_tells_once(stack):
     await stack.step()
     await stack.run_for(10 * 60, level=nan)
     assert only_action(stack).state is ActionState.VERIFYING
-    assert stack.notifications == ["no samples of hit ratio: look at it yourself"]
+    assert stack.notifications == ["no samples of hit ratio: check it manually"]
     assert stack.scheduler.verifications[only_action(stack).id].verdict == "hold"
     await stack.run_for(25 * 60, level=nan)
     assert only_action(stack).state is ActionState.INCONCLUSIVE
@@ -121,7 +121,7 @@ async def test_a_one_click_action_that_does_harm_is_told(ledger):
     await stack.run_for(6 * 60, level=0.2)
     ended = stack.ledger.action(done.id)
     assert (ended.state, ended.outcome.words.partition("; ")[2]) == (
-        ActionState.INCONCLUSIVE, "it cannot be taken back",
+        ActionState.INCONCLUSIVE, "it cannot be rolled back",
     )  # fmt: skip
     assert len(stack.notifications) == 1
 
@@ -173,7 +173,7 @@ async def test_what_the_guard_holds_up_expires(stack, state, more, expires_after
         await stack.step()
     assert (stack.clock.now() - start) // SECOND == expires_after
     expired = stack.ledger.recommendation(ulid(500))
-    said = "nobody decided in time" if state is R.PENDING else "6 changes in the last hour"
+    said = "no operator decided in time" if state is R.PENDING else "6 changes in the last hour"
     assert (expired.state, expired.reason) == (R.EXPIRED, said)
     assert stack.tool.effects == []
 
@@ -222,7 +222,7 @@ async def test_a_pause_holds_within_one_step_and_over_a_restart(ledger):
     stack.add_history()
     await stack.run_for(6 * 60, level=0.2)
     assert stack.tool.effects == [("fake", "size", 125)]
-    assert any("not taken back while everything is paused" in words for words in stack.notifications)
+    assert any("not rolled back while actions are paused" in words for words in stack.notifications)
     await stack.decisions.resume("ann", "")
     await stack.run_for(60, level=0.2)
     assert stack.tool.effects == [("fake", "size", 125), ("fake", "size", 100)]
@@ -248,7 +248,7 @@ async def test_an_undoing_waits_for_the_guard_and_for_its_tool(stack):
     await stack.step()
     stack.guard.decision = FakeDecision("refuse", "mass", "40 % of all series are unusual")
     await stack.run_for(6 * 60, level=0.2)
-    assert any("not yet taken back: 40 % of all" in words for words in stack.notifications)
+    assert any("rollback is waiting: 40 % of all" in words for words in stack.notifications)
     stack.guard.decision = FakeDecision()
     stack.tool.respond_with("read", ToolError("away"))
     await stack.run_for(15, level=0.2)

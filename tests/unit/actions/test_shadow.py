@@ -101,7 +101,7 @@ async def test_it_is_kept_when_it_would_have_been_done_and_that_it_ended_without
 async def test_a_figure_without_a_sample_is_what_the_recommendation_knew(stack):
     """Nothing is made up of it: until the end nobody knows what became of the figure."""
     stack.recommend()
-    (begun,) = await stack.recorder.look([])
+    (begun,) = await stack.recorder.update([])
     assert (begun.shadow.figure_before, begun.shadow.figure_since) == (EFFECT.before, None)
 
 

@@ -168,7 +168,7 @@ def test_nothing_to_watch_is_inconclusive():
     """An action that no series shows."""
     assert verify([], WATCH, START + 5 * MINUTE).verdict is VerificationVerdict.WATCH
     said = verify([], WATCH, START + 11 * MINUTE)
-    assert (said.verdict, said.reason) == (VerificationVerdict.GIVE_UP, "no series shows what it does")
+    assert (said.verdict, said.reason) == (VerificationVerdict.GIVE_UP, "no series shows its effect")
 
 
 def test_a_series_without_past_or_band_is_unknown():

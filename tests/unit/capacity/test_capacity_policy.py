@@ -49,7 +49,7 @@ def test_the_reactive_rule(load, total, wanted):
 
 
 def test_the_reactive_rule_goes_down_after_its_window():
-    """A lower load counts once nothing higher was asked for within five minutes."""
+    """A lower load counts once nothing higher was proposed within five minutes."""
     rule = ReactivePolicy(SIZING, TICK_S)
     wanted = [rule.want(t, 70.0 if t == 0 else 28.0, 10, 10) for t in range(25)]
     assert wanted[:20] == [10] * 20

@@ -137,7 +137,9 @@ async def test_a_selector_that_finds_nothing_says_so():
     """The problem names the setting and its selector."""
     stack = CapacityStack(load="nothing_of_that_name")
     stack.sample(12.0, 12.0, 4.0)
-    assert "capacity.shop.load: nothing_of_that_name selects no series" in (await stack.step()).problem
+    assert (
+        "capacity.shop.load: nothing_of_that_name selects no watched series" in (await stack.step()).problem
+    )
 
 
 async def test_what_one_serves_is_learnt():
@@ -264,7 +266,7 @@ async def test_a_past_that_cannot_be_read_is_left_out():
     with capture_logs() as logs:
         await stack.step()
         await asyncio.gather(*stack.service._history_tasks)
-    assert [line["event"] for line in logs] == ["the past of new capacities is not read to its end"]
+    assert [line["event"] for line in logs] == ["capacity_history_incomplete"]
     assert stack.service.capacities["new"].why == "reactive"
 
 
@@ -293,7 +295,7 @@ async def test_what_was_not_looked_at_yet_is_there_and_unknown():
     stack = CapacityStack()
     begun = stack.service.capacities["shop"]
     assert (begun.wanted, begun.why) == (None, "unknown")
-    assert "not looked at yet" in begun.problem
+    assert "not evaluated yet" in begun.problem
     stack.sample(12.0, 12.0, 4.0)
     shown = (await stack.step()).wanted
     stack.service.configure(stack.settings)
@@ -317,7 +319,7 @@ async def test_a_reload_lets_go_of_what_is_gone():
         ({"load": "sum(requests)"}, "is not a valid selector"),
         ({"min_replicas": 50}, "max_replicas"),
         ({"tool": "pm2"}, "tool and knob belong together"),
-        ({"capacity_per_replica": "auto"}, "give utilisation"),
+        ({"capacity_per_replica": "auto"}, "set utilisation"),
         ({"startup": "soon"}, "not a duration"),
     ],
 )

@@ -23,7 +23,8 @@ from trimtab.engine.types import ActionState, KnobReading, Lasts, Mode, Pause
 
 HERE = {"target": "cache-1", "before": 1000 * MIB, "after": 1200 * MIB}
 LIVE = TargetObservation(
-    mode=Mode.AUTO, targets=("cache-1",), total_targets=1, knob=MAXMEMORY, inputs=GOOD_INPUTS, mass=NO_MASS_ANOMALY,
+    mode=Mode.AUTO, targets=("cache-1",), total_targets=1, knob=MAXMEMORY, inputs=GOOD_INPUTS,
+    mass=NO_MASS_ANOMALY,
     memory=ENOUGH_MEMORY, reading=KnobReading(1000 * MIB, True, Lasts.UNTIL_RESTART),
 )  # fmt: skip
 

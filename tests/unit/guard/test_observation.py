@@ -86,12 +86,12 @@ async def test_everything_known_is_told(stack):
     """Target, knob, value, group, share of keys that expire, figures, and how much is wrong elsewhere."""
     stack.samples(A, B, opened=(ulid(7), ulid(8)))
     seen = await stack.observer(proposal())
-    assert (seen.mode, seen.targets, seen.targets_in_all) == (Mode.AUTO, ("fake",), 1)
+    assert (seen.mode, seen.targets, seen.total_targets) == (Mode.AUTO, ("fake",), 1)
     assert (seen.knob, seen.action, seen.reading.value) == (SIZE_KNOB, None, 100)
-    assert seen.group == {("fake", "fake", "size"), ("fake", "fake", "count")}
+    assert seen.coupled_knobs == {("fake", "fake", "size"), ("fake", "fake", "count")}
     assert seen.ttl_share == 0.4
-    assert (seen.inputs.series, seen.inputs.missing, seen.inputs.newest) == (2, 0, 0.0)
-    assert (seen.inputs.present, seen.inputs.source_up) == (1.0, True)
+    assert (seen.inputs.series, seen.inputs.missing, seen.inputs.newest_age) == (2, 0, 0.0)
+    assert (seen.inputs.present_ratio, seen.inputs.source_up) == (1.0, True)
     assert seen.mass == MassAnomalyStatus(anomalous=1, watched=2, sources_down=0, sources=1)
 
 
@@ -99,7 +99,7 @@ async def test_an_action_has_no_value(stack):
     """Its knob, group and memory say nothing."""
     stack.tool.respond_with("outlook", MemoryOutlook(1.0, ()))
     seen = await stack.observer(proposal(subject="flush", is_action=True, before=None, after=None))
-    assert (seen.action, seen.knob, seen.reading, seen.memory, seen.group) == (
+    assert (seen.action, seen.knob, seen.reading, seen.memory, seen.coupled_knobs) == (
         FLUSH_ACTION, None, None, None, frozenset(),
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ async def test_a_series_that_is_gone_is_missing(stack):
 async def test_where_all_are_gone_nothing_is_known(stack):
     """Whether their source is up is unknown then, and nothing is fresh."""
     inputs = (await stack.observer(proposal())).inputs
-    assert (inputs.series, inputs.missing, inputs.newest, inputs.present) == (2, 2, None, None)
+    assert (inputs.series, inputs.missing, inputs.newest_age, inputs.present_ratio) == (2, 2, None, None)
     assert inputs.source_up is None
 
 
@@ -149,8 +149,8 @@ async def test_age_and_holes_are_measured(stack, age_s, newest, present):
     stack.samples(A, B)
     stack.clock.tick(age_s)
     inputs = (await stack.observer(proposal())).inputs
-    assert inputs.newest == newest
-    assert inputs.present == pytest.approx(present, abs=0.1)
+    assert inputs.newest_age == newest
+    assert inputs.present_ratio == pytest.approx(present, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ async def test_no_other_tool_is_asked(stack):
     hangs, off = FakeTool("hangs", ("a", "b", "c")), FakeTool("off", ("d",))
     stack.toolbox.tools |= {"hangs": hangs, "off": off}
     stack.toolbox.disabled.add("off")
-    assert (await stack.observer(proposal())).targets_in_all == 4
+    assert (await stack.observer(proposal())).total_targets == 4
     assert hangs.calls == off.calls == []
 
 

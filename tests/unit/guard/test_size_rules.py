@@ -134,7 +134,7 @@ def test_a_refusal_for_memory_shows_its_sum():
     reason = decide(make_proposal(), make_situation(memory=MemoryOutlook(16.0 * GIB, parts)), LIMITS).reason
     assert reason == (
         "8.0 GiB data + 8.0 GiB copied on write while it saves + 1.0 GiB others = 17.0 GiB, "
-        "over 85% of 16.0 GiB (13.6 GiB); raise maxmemory of cache-1 less, or give it more memory"
+        "over 85% of 16.0 GiB (13.6 GiB); raise maxmemory of cache-1 by less, or raise the limit"
     )
 
 
@@ -173,7 +173,7 @@ def test_an_action_has_no_value_but_keeps_every_other_row():
 
 
 def test_an_action_that_takes_away_is_held_like_a_reduction():
-    """It stands for the hold, and has all its figures."""
+    """It was proposed for the hold, and has all its figures."""
     reduces = {"reduces": True}
     assert verdict_of(*restart(action=reduces)) == "allow"
     assert verdict_of(*restart(action=reduces, stability=replace(STABLE, since_s=299.0))) == "refuse reducing"

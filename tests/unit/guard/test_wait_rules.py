@@ -232,17 +232,17 @@ def test_the_reason_of_a_wait_tells_what_happened():
     gone = decide(
         make_proposal(), make_situation(recent_actions=(make_aged_action(60.0, undoes="A0", **HERE),)), LIMITS
     ).reason
-    assert gone == "a rollback touched cache-1 1 min ago; wait 59 min"
+    assert gone == "a rollback changed cache-1 1 min ago; wait 59 min"
     touched = decide(
         make_proposal(), make_situation(recent_actions=(make_aged_action(60.0, **HERE),)), LIMITS
     ).reason
-    assert touched == "maxmemory touched cache-1 1 min ago; wait 14 min"
+    assert touched == "maxmemory changed cache-1 1 min ago; wait 14 min"
     again = decide(*make_change(SPEED, *UP, recent_actions=DOWN_AND_ON), LIMITS).reason
     assert again == (
-        "cache-1 was turned to and fro 1 times within 6 h and this would be once more, 2 lock it; wait 3 h"
+        "cache-1 had 1 reversals within 6 h and this would be another reversal, 2 lock it; wait 3 h"
     )
     locked = decide(*make_change(SPEED, *UP, recent_actions=TO_AND_FRO), LIMITS).reason
-    assert locked == "cache-1 was turned to and fro 2 times within 6 h, 2 lock it; wait 1 h"
+    assert locked == "cache-1 had 2 reversals within 6 h, 2 lock it; wait 1 h"
 
 
 TO_AND_FRO = (raised(5.5 * HOUR, 80, 100), raised(5 * HOUR, 100, 80), raised(2 * HOUR, 80, 100))
@@ -399,7 +399,7 @@ STEPS_BACK = [
     ("to it as another kind", [GREW], 50.0, "ann", "refuse step"),
     ("to one before that", [raised(60.0, 70, 100), raised(HOUR, 50, 70)], 50, "ann", "allow"),
     ("by the engine", [GREW], 50, "trimtab", "refuse step"),
-    ("somebody else set it since", [raised(60.0, 50, 90)], 50, "ann", "refuse step"),
+    ("changed by something else", [raised(60.0, 50, 90)], 50, "ann", "refuse step"),
     ("to one that was taken back", [raised(60.0, 50, 100, undoes="A0")], 50, "ann", "refuse step"),
     ("from one that was taken back", [raised(60.0, 50, 100, state=UNDONE)], 50, "ann", "refuse step"),
     ("what failed changed nothing", [raised(60.0, 50, 100, state=FAILED)], 50, "ann", "refuse step"),
@@ -445,7 +445,7 @@ def test_times_are_scaled_for_a_trial():
         == "refuse start-up"
     )
     decision = decide(make_proposal(), make_situation(trial=True), limits)
-    assert decision.reason.endswith("within every limit, at 0.1 of their times: a trial")
+    assert decision.reason.endswith("within every limit, with durations scaled by 0.1 for a trial target")
 
 
 ROLLBACK_ROWS = [
@@ -518,12 +518,12 @@ ROLLBACK_ROWS = [
 def test_rollback(proposed, changed, person, word):
     """A rollback goes to the exact value before, once, while the value is ours; little else stops it."""
     done = make_aged_action(120.0, id="A1", before=900 * MIB, after=1000 * MIB, state=RUNNING, **HERE)
-    recent = (done, *changed.pop("recent", ())) if changed else (done,)
+    recent = (done, *changed.pop("recent_actions", ())) if changed else (done,)
     proposal = make_proposal(id="A2", **{"before": 1000 * MIB, "after": 900 * MIB, **proposed})
     situation = make_situation(undoes=done.action, **{**changed, "recent_actions": recent})
     assert verdict_of(proposal, situation, person=person) == word
     if word == "allow" and not person:
-        assert decide(proposal, situation, LIMITS).reason.startswith("it takes back an own change")
+        assert decide(proposal, situation, LIMITS).reason.startswith("it rolls back the engine's own change")
 
 
 def test_a_rollback_resets_what_was_not_set_before():

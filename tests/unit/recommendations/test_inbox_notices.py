@@ -40,7 +40,7 @@ async def test_a_knob_that_somebody_reverts_is_a_notice_of_its_own(engine):
     assert (found.state, found.mode) == (RecommendationState.PENDING, Mode.APPROVE)
     assert (found.before, found.after) == (64 * MIB, 128 * MIB)
     assert found.command == f"fakectl cache-1 maxmemory {128 * MIB}"
-    with pytest.raises(RefusedError, match="touched cache-1"):
+    with pytest.raises(RefusedError, match="changed cache-1"):
         await engine.components.ports.decisions.apply(found.id, "bob", "key-2")
     await engine.run_for(95)
     assert FakeCache.memory[AT] == 64 * MIB
@@ -66,7 +66,7 @@ async def test_a_notice_is_over_when_the_value_is_back(engine):
     await engine.run_for(10)
     (over,) = notices(engine, "/drift")
     assert (over.state, over.reason) == (
-        RecommendationState.EXPIRED, "the knob is as it was set, or was set anew",
+        RecommendationState.EXPIRED, "the knob has the set value again, or was set again",
     )  # fmt: skip
 
 
@@ -77,9 +77,9 @@ async def test_a_value_that_is_seen_once_is_no_drift(engine):
     await set_by_hand(engine)
     cache, noticing = FakeCache.made["cache-1"][-1], engine.components.inbox_notices
     FakeCache.memory[AT] = 64 * MIB
-    await noticing.look()
+    await noticing.update()
     FakeCache.memory[AT] = 128 * MIB
-    await noticing.look()
+    await noticing.update()
     assert notices(engine, "/drift") == []
     assert cache.effects == [("cache-1", "maxmemory", 128 * MIB)]
 
@@ -102,17 +102,17 @@ async def test_the_look_is_made_every_hour(engine):
     """What was mended is over at the next look, what was dismissed is not said again."""
     FakeCache.memory[AT] = 0
     noticing = engine.components.inbox_notices
-    (found,) = await noticing.look()
+    (found,) = await noticing.update()
     FakeCache.memory[AT] = 64 * MIB
     engine.clock.tick(600)
-    assert await noticing.look() == []
+    assert await noticing.update() == []
     assert engine.ledger.recommendation(found.id).state is RecommendationState.PENDING
     engine.clock.tick(3600)
-    await noticing.look()
-    assert engine.ledger.recommendation(found.id).reason == "the last look did not find it any more"
+    await noticing.update()
+    assert engine.ledger.recommendation(found.id).reason == "the newest check did not find it any more"
     FakeCache.memory[AT] = 0
     engine.clock.tick(3600)
-    (again,) = await noticing.look()
+    (again,) = await noticing.update()
     await engine.components.ports.decisions.dismiss(again.id, "ann", "a scratch cache")
     engine.clock.tick(3600)
-    assert await noticing.look() == []
+    assert await noticing.update() == []

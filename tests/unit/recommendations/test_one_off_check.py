@@ -94,7 +94,7 @@ def reading(hits, shared=1.0, size=4.0, reads=1000.0):
 
 
 def dead(rows, live):
-    """Rows that are dead, beside live ones."""
+    """Rows that are dead, next to live ones."""
     now = {"pg_stat_user_tables_n_dead_tup": rows, "pg_stat_user_tables_n_live_tup": live}
     return looks("postgresql", now)
 
@@ -107,7 +107,7 @@ def dead(rows, live):
         (unbounded(8.0), "memory has no limit"),
         (fragmented(1.5), "memory is fragmented"),
         (refusing(3.0), "connections are refused"),
-        (waiting(2.0, 61.0), "sessions wait for one that does nothing"),
+        (waiting(2.0, 61.0), "sessions wait for an idle transaction"),
         (full(80.0), "connections run out"),
         (spilling(3.0, 5.0 * MIB), "sorts and hashes go to disk"),
         (reading(0.89), "reads go past the cache"),

@@ -69,7 +69,8 @@ class RecommendationStack:
             self.toolbox, self.live, FakeScoreLog(), self.incidents, self.clock, limits
         )
         self.service = RecommendationService(
-            self.incidents, self.ledger, self.toolbox, self.situation_builder, self.observer, self.state_store, self.live,
+            self.incidents, self.ledger, self.toolbox, self.situation_builder, self.observer,
+            self.state_store, self.live,
             self.clock, self.clock.now,
         )  # fmt: skip
 
@@ -132,7 +133,7 @@ async def test_figures_with_labels_find_their_series(stack):
     key = metric_series_key('redis_db_keys{db="0"}', {"tool": "c1", "target": "c1"})
     stack.publish_series(key)
     (facts,) = await stack.service._facts([next(iter(stack.incidents.by_id.values()))])
-    assert facts.series == {'redis_db_keys{db="0"}': key.id}
+    assert facts.series_ids == {'redis_db_keys{db="0"}': key.id}
 
 
 async def test_what_is_off_is_known_but_not_recommended(stack):
@@ -245,8 +246,8 @@ async def test_nothing_is_asked_where_nothing_is_wanted(stack, patterns, changed
     [
         lambda stack: stack.tool.respond_with("metrics", ToolError("no answer")),
         lambda stack: stack.tool.respond_with("read", ToolError("no answer")),
-        lambda stack: setattr(stack.tool, "state", ToolStatus(ToolState.DENIED, "wrong password")),
-        lambda stack: setattr(stack.tool, "state", ToolStatus(ToolState.UNREACHABLE)),
+        lambda stack: setattr(stack.tool, "tool_status", ToolStatus(ToolState.DENIED, "wrong password")),
+        lambda stack: setattr(stack.tool, "tool_status", ToolStatus(ToolState.UNREACHABLE)),
         lambda stack: stack.toolbox.disabled.add("c1"),
     ],
     ids=["no figures", "no knob", "denied", "unreachable", "disabled"],
@@ -307,16 +308,16 @@ async def test_a_guards_state_that_cannot_be_read_begins_anew(stack, state):
 
 async def test_a_store_that_fails_fails_the_look(stack):
     """What is not remembered is not said; the next look says it."""
-    stack.state_store.broken = StoreError("disk full")
+    stack.state_store.write_error = StoreError("disk full")
     with pytest.raises(StoreError):
         await stack.update()
     assert stack.ledger.recommendations() == []
-    stack.state_store.broken = None
+    stack.state_store.write_error = None
     assert len(await stack.update()) == 1
 
 
 async def test_one_that_expired_is_made_anew(stack):
-    """As another recommendation, while the pattern goes on."""
+    """As another recommendation, while the pattern persists."""
     (first,) = await stack.update()
     stack.ledger.save_recommendation(replace(first, state=S.EXPIRED), "expired", "trimtab")
     (other,) = await stack.update()

@@ -89,4 +89,4 @@ def test_what_had_to_be_taken_back_is_withheld():
     """A step that was rolled back within the day is not tried again."""
     found = advise([earlier(ActionState.ROLLED_BACK, 1)])
     assert found.recommendations == ()
-    assert "taken back" in found.withheld[0][1]
+    assert "rolled back" in found.withheld[0][1]
