@@ -59,7 +59,7 @@ def status_title(status: int) -> str:
 def problem_type(title: str) -> str:
     """Return the URN of a problem type.
 
-    >>> problem_type("Not DiscoveryResult")
+    >>> problem_type("Not Found")
     'urn:trimtab:problem:not-found'
     """
     return f"urn:trimtab:problem:{re.sub(r'[^a-z]+', '-', title.lower()).strip('-')}"

@@ -79,7 +79,8 @@ async def test_a_connection_to_a_stopped_stream_closes_at_once():
     api = ApiHarness()
     async with serve(api) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        request = f"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {api.create_key('read')}\r\n\r\n"
+        headers = f"Host: 127.0.0.1\r\nAuthorization: Bearer {api.create_key('read')}\r\n\r\n"
+        request = f"GET /api/stream HTTP/1.1\r\n{headers}"
         writer.write(request.encode())
         assert b" 200 " in await reader.readline()
     assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"0\r\n\r\n")

@@ -1,1 +1,1 @@
-"""One router a noun; `application.create_app` puts them together."""
+"""One router per resource; `application.create_app` combines them."""

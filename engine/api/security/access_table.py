@@ -134,7 +134,7 @@ class AccessTable:
     >>> AccessTable(ACCESS).match("GET", "/api/series/abc/scores").access
     <Scope.READ: 'read'>
     >>> AccessTable(ACCESS).match("GET", "/api/nothing").access
-    <Door.ANY_KEY: 'any live key'>
+    <AccessRule.ANY_KEY: 'any live key'>
     """
 
     def __init__(self, access: dict[tuple[str, str], Scope | AccessRule]) -> None:
