@@ -164,11 +164,8 @@ def walk_forward(
                 recent[2 + j] += rates[1 + j] * (error - recent[2 + j])
         error_sum[i + 1] = error_sum[i] + error
         regression_error, current_error = recent[0] ** 4, recent[1] ** 4
-        trust = (
-            current_error / (regression_error + current_error)
-            if regression_error + current_error > 0.0
-            else 0.5
-        )
+        total_error = regression_error + current_error
+        trust = current_error / total_error if total_error > 0.0 else 0.5
         expected[i] = trust * regression[i] + (1.0 - trust) * x[i]
         level = cum[i + 1] / (i + 1)
         fill_spread_features(

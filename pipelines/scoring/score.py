@@ -38,8 +38,8 @@ def score(
 
     frame     : long (`unique_id|series|file`, `ds|timestamp|t`, `y|value`) or wide (a time column, then one
                 column per series; with a column `entity`, one block of rows per entity); NaN = no sample
-    detectors : "default", a name from `trimtab.models.catalogue.names()`, "river:NAME", a river anomaly
-                detector or forecaster (cloned for each series), or a list of these
+    detectors : "default", a name from `trimtab.models.catalogue.detector_names()`, "river:NAME", a river
+                anomaly detector or forecaster (cloned for each series), or a list of these
     false_alarms_per_week : allowed anomaly intervals per healthy series and week
     interval  : time between rows, used where the time column counts rows: "1m", or seconds
 
