@@ -172,7 +172,7 @@ def _check_series(
     level = float(np.median(values))
     down, up = level < low, level > high
     if (down and series.more_is_better is not False) or (up and series.more_is_better is not True):
-        return CheckResult.BAD, f"{series.name} is {level:.4g}; expected {low:.4g} to {high:.4g}"
+        return CheckResult.BAD, f"{series.name} is {level:.4g}, expected {low:.4g} to {high:.4g}"
     return CheckResult.GOOD, ""
 
 

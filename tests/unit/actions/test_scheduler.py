@@ -89,7 +89,7 @@ async def test_somebody_elses_value_is_left_and_the_target_locked(stack):
     assert any("rollback failed: not sent: size of fake is 300" in words for words in stack.notifications)
     save_recommendation(stack, 501, before=300, after=350)
     await stack.run_for(60, level=0.5)
-    assert "could not be taken back" in shown[ulid(501)]
+    assert "could not be rolled back" in shown[ulid(501)]
     by_hand = await stack.decisions.set_knob("fake", "fake", "size", 300, 310, "ann", "k")
     stack.ledger.transition(
         replace(by_hand, state=ActionState.KEPT), ActionState.VERIFYING, "kept", "trimtab"

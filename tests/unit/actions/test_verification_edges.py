@@ -121,7 +121,7 @@ def seen(looks):
         ("g" * 8 + "bg", VerificationVerdict.WATCH, "10 of 10 checks, 1 bad"),  # the end has to be good
         ("g" * 9 + "b", VerificationVerdict.WATCH, "10 of 10 checks, 1 bad"),
         ("g" * 8 + "bgg", VerificationVerdict.KEEP, "no harm seen"),
-        ("bgbgb", VerificationVerdict.ROLL_BACK, "3 bad checks of 5: x is 0; expected 5.552 to 14.45"),
+        ("bgbgb", VerificationVerdict.ROLL_BACK, "3 bad checks of 5: x is 0, expected 5.552 to 14.45"),
         ("g" * 10 + "n", VerificationVerdict.WATCH, "11 of 10 checks, 0 bad"),
         ("n", VerificationVerdict.WATCH, "1 of 10 checks, 0 bad"),
         ("gn", VerificationVerdict.WATCH, "2 of 10 checks, 0 bad"),
