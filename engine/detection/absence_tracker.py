@@ -112,110 +112,120 @@ class AbsenceTracker:
         learning  : (size,) bool, series that have no score yet
         absent    : (size,) bool, series with an open absence anomaly
         """
-        gone = self._find_absent() if tick.complete else _NONE
-        heirs = self._find_replacements(gone, new_slots)
-        self._inherit_presence(heirs)
-        left = np.array([slot for slot in gone.tolist() if slot not in dict(heirs)], np.int64)
-        comes_and_goes = [self.info(self.table.keys[slot]).is_transient for slot in left.tolist()]
-        vanished = left[self._is_expected(left) & ~learning[left] & ~np.array(comes_and_goes, np.bool_)]
-        for slot in np.setdiff1d(left, vanished).tolist():
+        absent_slots = self._find_absent() if tick.complete else _NONE
+        replacements = self._find_replacements(absent_slots, new_slots)
+        self._inherit_presence(replacements)
+        unreplaced = np.array(
+            [slot for slot in absent_slots.tolist() if slot not in dict(replacements)], np.int64
+        )
+        is_transient = [self.info(self.table.keys[slot]).is_transient for slot in unreplaced.tolist()]
+        vanished = unreplaced[
+            self._is_expected(unreplaced) & ~learning[unreplaced] & ~np.array(is_transient, np.bool_)
+        ]
+        for slot in np.setdiff1d(unreplaced, vanished).tolist():
             self.departures[self.table.keys[slot].metric] += 1
         freed = self._find_expired(tick.time, absent, vanished)
-        return PresenceChanges(vanished, returned, heirs, freed[~np.isin(freed, [g for g, _ in heirs])])
+        return PresenceChanges(
+            vanished, returned, replacements, freed[~np.isin(freed, [g for g, _ in replacements])]
+        )
 
     def _find_absent(self) -> Ints:
         """Mark series that are absent from now on and return those that had live samples."""
-        habit = self.table.column
-        absent = self.table.used & ~habit("judged")
-        absent &= habit("missing") >= (SETTLE_SCRAPES if self.scrapes_until_settled else ABSENT_AFTER_SCRAPES)
+        column = self.table.column
+        absent = self.table.used & ~column("judged")
+        absent &= column("missing") >= (
+            SETTLE_SCRAPES if self.scrapes_until_settled else ABSENT_AFTER_SCRAPES
+        )
         absent[
             self._without_live_target(
-                np.flatnonzero(absent & (habit("missing") < TARGET_ABSENT_AFTER_SCRAPES))
+                np.flatnonzero(absent & (column("missing") < TARGET_ABSENT_AFTER_SCRAPES))
             )
         ] = False
-        habit("judged")[absent] = True
-        return np.flatnonzero(absent & habit("live"))
+        column("judged")[absent] = True
+        return np.flatnonzero(absent & column("live"))
 
     def _without_live_target(self, slots: Ints) -> list[int]:
         """Return those slots whose target has no series in the current scrape."""
         if not len(slots):
             return []
         keys = self.table.keys
-        here = np.flatnonzero(self.table.used & (self.table.column("missing") == 0)).tolist()
-        targets = {_target_labels(keys[slot]) for slot in here}
+        present = np.flatnonzero(self.table.used & (self.table.column("missing") == 0)).tolist()
+        targets = {_target_labels(keys[slot]) for slot in present}
         return [slot for slot in slots.tolist() if _target_labels(keys[slot]) not in targets]
 
     def _is_expected(self, slots: Ints) -> Bools:
         """Return whether each slot's series was present long and regularly enough to be reported absent."""
-        habit, table = self.table.column, self.table
-        seen, given, returns = habit("seen")[slots], habit("given")[slots], habit("returns")[slots]
-        answers = table.complete_scrapes - np.maximum(habit("arrived")[slots], 0) - habit("missing")[slots]
-        usual = np.array(
+        column, table = self.table.column, self.table
+        seen, given, returns = column("seen")[slots], column("given")[slots], column("returns")[slots]
+        answers = table.complete_scrapes - np.maximum(column("arrived")[slots], 0) - column("missing")[slots]
+        leaves_often = np.array(
             [self.departures[table.keys[s].metric] >= FREQUENT_DEPARTURES for s in slots], np.bool_
         )
-        long_enough = seen >= np.where(usual, LONG_LIVED_TICKS, MIN_KNOWN_TICKS)
-        steady = given >= MIN_PRESENT_RATIO * answers
-        settled = (returns < FREQUENT_RETURNS) | (given >= LONG_LIVED_TICKS * (returns + 1))
-        missed: Bools = long_enough & steady & settled
-        return missed
+        long_enough = seen >= np.where(leaves_often, LONG_LIVED_TICKS, MIN_KNOWN_TICKS)
+        is_regular = given >= MIN_PRESENT_RATIO * answers
+        is_stable = (returns < FREQUENT_RETURNS) | (given >= LONG_LIVED_TICKS * (returns + 1))
+        expected: Bools = long_enough & is_regular & is_stable
+        return expected
 
-    def _find_replacements(self, gone: Ints, new_slots: Ints) -> tuple[tuple[int, int], ...]:
+    def _find_replacements(self, absent: Ints, new_slots: Ints) -> tuple[tuple[int, int], ...]:
         """Return (absent, new) pairs: recent series for those absent now, absent series for those new now."""
-        habit, table = self.table.column, self.table
+        column, table = self.table.column, self.table
         pairs: dict[int, int] = {}
-        if len(gone):
-            recent = (habit("arrived") >= 0) & (table.complete_scrapes - habit("arrived") <= RECENT_SCRAPES)
+        if len(absent):
+            recent = (column("arrived") >= 0) & (table.complete_scrapes - column("arrived") <= RECENT_SCRAPES)
             self._match_replacements(
-                gone.tolist(), np.flatnonzero(recent & table.used & (habit("missing") == 0)), pairs
+                absent.tolist(), np.flatnonzero(recent & table.used & (column("missing") == 0)), pairs
             )
-        fresh = new_slots[habit("arrived")[new_slots] >= 0]
-        if len(fresh):
-            before = np.flatnonzero(table.used & habit("judged") & habit("live"))
-            latest_first = before[np.argsort(-habit("last")[before], kind="stable")]
-            self._match_replacements(latest_first.tolist(), fresh, pairs)
+        live_new = new_slots[column("arrived")[new_slots] >= 0]
+        if len(live_new):
+            earlier_absent = np.flatnonzero(table.used & column("judged") & column("live"))
+            latest_first = earlier_absent[np.argsort(-column("last")[earlier_absent], kind="stable")]
+            self._match_replacements(latest_first.tolist(), live_new, pairs)
         return tuple(pairs.items())
 
-    def _match_replacements(self, gone: Iterable[int], newcomers: Ints, pairs: dict[int, int]) -> None:
+    def _match_replacements(
+        self, absent_slots: Iterable[int], candidates: Ints, pairs: dict[int, int]
+    ) -> None:
         """Add a pair for each absent slot that one of the new slots replaces."""
         keys, first = self.table.keys, self.table.column("first")
         by_metric: dict[str, list[int]] = defaultdict(list)
-        for slot in newcomers.tolist():
+        for slot in candidates.tolist():
             by_metric[keys[slot].metric].append(slot)
-        taken = set(pairs.values())
-        for absent in gone:
+        used = set(pairs.values())
+        for absent in absent_slots:
             if absent in pairs:
                 continue
             for candidate in by_metric.get(keys[absent].metric, ()):
                 if (
-                    candidate not in taken
+                    candidate not in used
                     and first[candidate] > first[absent]
                     and self.is_replacement(keys[absent], keys[candidate])
                 ):
                     pairs[absent] = candidate
-                    taken.add(candidate)
+                    used.add(candidate)
                     break
 
-    def _inherit_presence(self, heirs: Iterable[tuple[int, int]]) -> None:
+    def _inherit_presence(self, replacements: Iterable[tuple[int, int]]) -> None:
         """Copy presence counters from each replaced series to its replacement."""
-        for old, new in heirs:
+        for old, new in replacements:
             for name in ("seen", "given"):
                 self.table.column(name)[new] += self.table.column(name)[old]
             self.table.column("returns")[new] = self.table.column("returns")[old]
             self.table.column("arrived")[new] = self.table.column("arrived")[old]
             self.table.column("first")[new] = self.table.column("first")[old]
 
-    def _find_expired(self, now: int, missed: Bools, vanished: Ints) -> Ints:
+    def _find_expired(self, now: int, reported: Bools, vanished: Ints) -> Ints:
         """Return slots absent for too long and, above `max_slots`, those absent longest."""
-        habit, table = self.table.column, self.table
-        gone = table.used & habit("judged")
-        gone[vanished] = False
-        since = now - np.maximum(habit("last"), habit("first"))
-        old = gone & (since > np.where(missed, KEEP_ABSENT_NS, KEEP_NS))
-        excess = len(table.slots) - int(old.sum()) - self.max_slots
+        column, table = self.table.column, self.table
+        absent = table.used & column("judged")
+        absent[vanished] = False
+        absent_ns = now - np.maximum(column("last"), column("first"))
+        expired = absent & (absent_ns > np.where(reported, KEEP_ABSENT_NS, KEEP_NS))
+        excess = len(table.slots) - int(expired.sum()) - self.max_slots
         if excess > 0:
-            rest = np.flatnonzero(gone & ~old)
-            old[rest[np.argsort(-since[rest], kind="stable")][:excess]] = True
-        return np.flatnonzero(old)
+            remaining = np.flatnonzero(absent & ~expired)
+            expired[remaining[np.argsort(-absent_ns[remaining], kind="stable")][:excess]] = True
+        return np.flatnonzero(expired)
 
 
 def _target_labels(key: SeriesKey) -> tuple[tuple[str, str], ...]:

@@ -157,23 +157,23 @@ class AnomalyTracker:
             self.alarms.reset(new_slots)
             self._rearm.reset(new_slots)
 
-    def _apply_presence(self, verdict: PresenceChanges, scores: TickScores) -> None:
+    def _apply_presence(self, presence: PresenceChanges, scores: TickScores) -> None:
         time = scores.time
-        for slot in verdict.returned.tolist():
+        for slot in presence.returned.tolist():
             self._close(self.open_absences, slot, time, RETURNED)
-        for gone, heir in verdict.replacements:
-            self._close(self.open_absences, gone, time, REPLACED)
-            self._close(self.open, gone, time, REPLACED)
-            self._close(self.open, heir, time, REPLACED)
-            self.alarms.reset(np.array([gone, heir]))
-            self._rearm.values["until"][heir] = time + REARM_NS
-        for slot in verdict.freed.tolist():
+        for old, new in presence.replacements:
+            self._close(self.open_absences, old, time, REPLACED)
+            self._close(self.open, old, time, REPLACED)
+            self._close(self.open, new, time, REPLACED)
+            self.alarms.reset(np.array([old, new]))
+            self._rearm.values["until"][new] = time + REARM_NS
+        for slot in presence.freed.tolist():
             self._close(self.open_absences, slot, time, GONE)
             self._close(self.open, slot, time, GONE)
-        for slot in verdict.vanished.tolist():
+        for slot in presence.vanished.tolist():
             self._close(self.open, slot, time, VANISHED)
             self._open_absence(slot, scores)
-        self.alarms.reset(np.concatenate([verdict.freed, verdict.vanished]))
+        self.alarms.reset(np.concatenate([presence.freed, presence.vanished]))
 
     def _open_absence(self, slot: int, scores: TickScores) -> None:
         surprise = self._absence_score(int(self.table.column("seen")[slot]))
