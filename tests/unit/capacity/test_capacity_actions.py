@@ -51,7 +51,7 @@ async def test_nothing_is_done_when_its_load_is_gone(engine):
     await engine.run_for(40)
     (found,) = engine.ledger.recommendations()
     assert changes() == []
-    assert "not known to be up" in engine.components.scheduler.waiting[found.id]
+    assert "not known to be up" in engine.components.scheduler.blocked_reasons[found.id]
 
 
 async def test_an_unknown_need_changes_nothing(engine):
