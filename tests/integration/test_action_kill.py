@@ -84,7 +84,7 @@ def check(ledger, done, acknowledged, recommended):
     }
     assert set(times) <= set(sent), "an effect that no action claims"
     for line, action in sent.items():
-        assert action.state.ended, f"stuck: {action}"
+        assert action.state.is_final, f"stuck: {action}"
         if action.state in TOOK_EFFECT:
             assert line in times, action
         elif action.state is ActionState.FAILED:
