@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 
 from trimtab.engine.actions.decision_contracts import OPEN_STATES
 from trimtab.engine.recommendations.remedies import ChangeDraft, draft_change
-from trimtab.engine.recommendations.target_facts import TargetFacts
-from trimtab.engine.recommendations.target_matching import matching_targets
+from trimtab.engine.recommendations.target_facts import TargetFacts, matching_targets
 from trimtab.engine.types import (
     Action,
     ActionState,

@@ -1,10 +1,13 @@
-"""Facts about a target: its metrics, knobs, actions and modes."""
+"""Facts about targets (metrics, knobs, actions, modes), and which targets a pattern is about."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from trimtab.engine.types import Knob, KnobReading, Mode, ToolAction, Value
+from trimtab.engine.types import Knob, KnobReading, Mode, PatternMatch, ToolAction, Value
+
+_WORDS = re.compile(r"[\w.:-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +71,27 @@ def step_towards(value: float, wanted: float, knob: Knob) -> float | None:
     if grain:
         reached = (math.floor if wanted > value else math.ceil)(reached / grain) * grain
     return None if reached == value else float(reached)
+
+
+def matching_targets(match: PatternMatch, remedy: str, facts: Sequence[TargetFacts]) -> list[TargetFacts]:
+    """Return the targets of the remedy's kind that the pattern is about.
+
+    A target matches if the entity contains its name or one of its label values, or if one of its series shows
+    the pattern. The only target of a kind also matches if the entity contains the kind or the tool.
+
+    >>> cache = TargetFacts("redis", "redis", "cache-1", labels={"instance": "10.0.0.7:9121"})
+    >>> match = PatternMatch("cache_thrash", "redis/10.0.0.7:9121", 0.9, 0, ())
+    >>> [f.target for f in matching_targets(match, "redis.maxmemory", [cache])]
+    ['cache-1']
+    """
+    kind = remedy.partition(".")[0]
+    candidates = [f for f in facts if f.kind == kind]
+    words = set(_WORDS.findall(match.entity))
+    named = [f for f in candidates if words & {f.target, *f.labels.values()}]
+    if named:
+        return named
+    shown = [f for f in candidates if set(f.series_ids.values()) & set(match.series_ids)]
+    if shown:
+        return shown
+    alone = len(candidates) == 1 and any(kind in word or candidates[0].tool in word for word in words)
+    return candidates if alone else []
