@@ -41,10 +41,10 @@ export function against(a: Against, unit: string, direction?: Direction): string
   const known = a.lower !== null || a.upper !== null;
   const expected = known ? `expected ${range(a.lower, a.upper, unit)}` : "";
   if (direction === "absent") return known ? `no samples, ${expected}` : "no samples";
-  if (!known) return a.expected === null ? "expected band not known" : `expected ${value(a.expected, unit)}`;
+  if (!known) return a.expected === null ? "expected range unknown" : `expected ${value(a.expected, unit)}`;
   if (a.value === null) return expected;
   const where = side(a);
-  if (where === null) return direction ? `unusual within ${expected}` : `within ${expected}`;
+  if (where === null) return direction ? `anomalous, but within ${expected}` : `within ${expected}`;
   const edge = where === "above" ? a.upper : a.lower;
   return edge === null ? expected : `${howFar(a.value, edge, where, unit)} ${expected}`;
 }
@@ -59,10 +59,10 @@ export function lasted(a: Anomaly, now: number): number {
 }
 
 const ENDINGS: Record<string, string> = {
-  recovered: "It went back into its expected band",
-  "level shift accepted": "The new level lasted, so it was learnt as the usual one",
-  returned: "Its samples came back",
-  "not recognised any more": "The pattern was not recognised any more",
+  recovered: "The value returned to the expected range",
+  "level shift accepted": "The new level was accepted as normal",
+  returned: "Samples returned",
+  "not recognised any more": "The pattern was no longer detected",
 };
 
 const BY_PATTERN = "pattern:";
@@ -78,34 +78,34 @@ export function story(a: Anomaly, unit: string, now: number): string {
   const start = clock(Date.parse(a.start), now);
   const span = duration(lasted(a, now));
   if (a.direction === "absent") {
-    const gone = `At ${start} its samples stopped while the source went on answering.`;
-    return a.end === null ? `${gone} It has been silent for ${span}.` : `${gone} ${ended(a, span)}`;
+    const gone = `Samples stopped at ${start} while the source was available.`;
+    return a.end === null ? `${gone} No samples for ${span}.` : `${gone} ${ended(a, span)}`;
   }
   const what = patternOf(a);
   if (what !== null) {
-    const led = `Since ${start} it leads the series that look like ${what}, though nothing of it is unusual by itself.`;
-    return a.end === null ? `${led} It has lasted ${span} and goes on.` : `${led} ${ended(a, span)}`;
+    const led = `Since ${start} this series is the strongest evidence for ${what}. It is not anomalous on its own.`;
+    return a.end === null ? `${led} Ongoing for ${span}.` : `${led} ${ended(a, span)}`;
   }
-  const moved = a.direction === "above" ? "rose" : "fell";
+  const moved = a.direction === "above" ? "rose above" : "fell below";
   const far = against(againstOfAnomaly(a), unit, a.direction);
-  const peak = `At ${start} it ${moved} out of its usual range; at its worst (${clock(Date.parse(a.peak_time), now)}) it stood at ${value(a.value, unit)}, ${far}.`;
-  return a.end === null ? `${peak} It has lasted ${span} and goes on.` : `${peak} ${ended(a, span)}`;
+  const peak = `The value ${moved} the expected range at ${start}. Worst value at ${clock(Date.parse(a.peak_time), now)}: ${value(a.value, unit)}, ${far}.`;
+  return a.end === null ? `${peak} Ongoing for ${span}.` : `${peak} ${ended(a, span)}`;
 }
 
 function ended(a: Anomaly, span: string): string {
-  const how = ENDINGS[a.reason] ?? (a.reason ? `It ended (${a.reason})` : "It ended");
+  const how = ENDINGS[a.reason] ?? (a.reason ? `The anomaly ended (${a.reason})` : "The anomaly ended");
   return `${how} after ${span}.`;
 }
 
 const DETECTORS: [RegExp, string][] = [
-  [/^pattern:/, "a pattern over several series, of which this one says most"],
-  [/absen/, "its samples stopped"],
-  [/season/, "unlike the same time of other days or weeks"],
-  [/level|shift|cusum/, "its level moved and stayed moved"],
-  [/range|exceed/, "outside everything it showed lately"],
-  [/half.?space|hst|forest/, "a rare combination of recent values"],
-  [/ew|zscore|z_score/, "far from its recent mean, measured in its usual spread"],
-  [/river/, "a detector from river"],
+  [/^pattern:/, "pattern across several series; this one is the strongest evidence"],
+  [/absen/, "samples stopped"],
+  [/season/, "differs from the same time on other days or weeks"],
+  [/level|shift|cusum/, "persistent change of level"],
+  [/range|exceed/, "outside the recent range of values"],
+  [/half.?space|hst|forest/, "rare combination of recent values"],
+  [/ew|zscore|z_score/, "far from the recent mean, relative to the recent spread"],
+  [/river/, "detector from River"],
 ];
 
 /** A detector's name, and what it looks at. */

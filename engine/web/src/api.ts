@@ -45,7 +45,7 @@ async function call(url: string, init: RequestInit): Promise<Response> {
     response = await fetch(url, { credentials: "same-origin", ...init });
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new ApiError(0, "Trimtab does not answer", "");
+    throw new ApiError(0, "Trimtab is not responding", "");
   }
   if (response.ok) return response;
   if (response.status === 401) session.set(null);

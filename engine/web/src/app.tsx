@@ -54,8 +54,8 @@ export function App() {
     return (
       <main class="page alone" id="main">
         {away && (
-          <Notice kind="error" title="Trimtab does not answer">
-            Is <code>trimtab up</code> running on that machine? This page tries again by itself.
+          <Notice kind="error" title="Trimtab is not responding">
+            Check that <code>trimtab up</code> is running. This page retries automatically.
           </Notice>
         )}
       </main>
@@ -64,7 +64,7 @@ export function App() {
   return (
     <>
       <a class="skip" href="#main" onClick={skip}>
-        Skip to the content
+        Skip to content
       </a>
       <Header route={route} />
       <Lost />
@@ -106,7 +106,7 @@ function PageOf({ route }: { route: Route }) {
   if (place?.piece) return <LazyPage place={place} piece={place.piece} route={route} />;
   if (place) return <OverviewPage />;
   return (
-    <Notice kind="error" title="There is no such page">
+    <Notice kind="error" title="Page not found">
       Go to the <a href="#/">overview</a>.
     </Notice>
   );
@@ -120,11 +120,11 @@ function Lost() {
   return (
     <div class="banner" role="status">
       <span>
-        Connection lost{at !== null && `, showing the state of ${clock(at, now)}`}. Trying again by itself; is{" "}
-        <code>trimtab up</code> running?
+        Connection lost.{at !== null && ` Showing data from ${clock(at, now)}.`} Reconnecting automatically; check that{" "}
+        <code>trimtab up</code> is running.
       </span>
       <button type="button" class="button small" onClick={reconnect}>
-        Try now
+        Reconnect now
       </button>
     </div>
   );

@@ -104,9 +104,9 @@ export function summary(d: Drawn, unit: string, anomalies: number, now: number):
   const first = d.time[0];
   const newest = d.value.findLastIndex((v) => v !== null);
   const last = d.time[newest];
-  if (!seen || first === undefined || last === undefined) return "No samples in this time.";
+  if (!seen || first === undefined || last === undefined) return "No samples in this time range.";
   const band = range(d.yhat_lower[newest] ?? null, d.yhat_upper[newest] ?? null, unit);
-  const unusual = anomalies === 0 ? "No anomaly" : anomalies === 1 ? "1 anomaly" : `${count(anomalies)} anomalies`;
+  const unusual = anomalies === 0 ? "No anomalies" : anomalies === 1 ? "1 anomaly" : `${count(anomalies)} anomalies`;
   return (
     `${clock(first, now)} to ${clock(last, now)}: between ${value(seen[0], unit)} and ${value(seen[1], unit)}, ` +
     `last ${value(d.value[newest], unit)} (expected ${band}), highest score ${score(extent(d.anomaly_score)?.[1])}. ${unusual}.`

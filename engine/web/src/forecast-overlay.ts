@@ -87,10 +87,10 @@ function meanBetween(d: Drawn, from: number, to: number): number | null {
 
 /** `11 of the 12 values that were forecast 1 h before came to lie within 5–95 % ...` */
 export function cameWords(c: Came, lead_s: number, unit: string): string {
-  const many = plural(c.rows, "value", "values");
+  const values = plural(c.rows, "value", "values");
   return (
-    `Of ${many} shown that were forecast ${duration(lead_s)} before, ${count(c.inside)} came to lie in the band of 5–95${NBSP}% ` +
-    `(9 of 10 should); the median was off by ${value(c.off, unit)} on average.`
+    `Forecasts made ${duration(lead_s)} earlier: ${count(c.inside)} of ${values} fell within the 5–95${NBSP}% band ` +
+    `(90${NBSP}% expected). Mean absolute error of the median: ${value(c.off, unit)}.`
   );
 }
 

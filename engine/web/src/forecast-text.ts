@@ -12,17 +12,17 @@ export function counted(n: number | null, kind: string): string {
 
 /** What decided how many are wanted. */
 export function whyWords(c: Capacity): string {
-  if (c.wanted === null) return capital(sentence(c.problem || "it is not known yet"));
+  if (c.wanted === null) return capital(sentence(c.problem || "not known yet"));
   const load = value(c.load, c.unit);
   const unknown = c.problem ? ` ${sentence(c.problem)}` : "";
-  if (c.why === "forecast") return `The load ahead asks for it, before it is there: now ${load}.${unknown}`;
-  if (c.why === "reactive") return `The load of now, ${load}, asks for it${aheadWords(c)}.${unknown}`;
-  if (c.why === "bounds") return `More or fewer are asked for, but it may only go so far at once, and no further than its bounds.${unknown}`;
-  return `It stays as it is.${unknown}`;
+  if (c.why === "forecast") return `The forecast load requires this count; the current load is ${load}.${unknown}`;
+  if (c.why === "reactive") return `The current load of ${load} requires this count${aheadWords(c)}.${unknown}`;
+  if (c.why === "bounds") return `The required count exceeds the allowed step or the configured bounds.${unknown}`;
+  return `No change is needed.${unknown}`;
 }
 
 function aheadWords({ ahead }: Capacity): string {
-  return ahead === null ? "; there is no forecast of it yet" : "; what is ahead asks for no more";
+  return ahead === null ? "; no forecast is available yet" : "; the forecast does not require more";
 }
 
 function sentence(text: string): string {
@@ -33,9 +33,9 @@ function sentence(text: string): string {
 const capital = (text: string): string => text.replace(/^[a-z](?=[a-z]* )/, (letter) => letter.toUpperCase());
 
 const SOURCES: Record<Estimate["source"], string> = {
-  set: "as set",
+  set: "configured",
   learnt: "learnt from history",
-  assumed: "assumed until enough was seen",
+  assumed: "default until enough data is available",
 };
 
 /** `120 req/s (114–127 in 9 of 10 cases, learnt from history)` */
@@ -50,22 +50,22 @@ export function estimateWords(e: Estimate | null, unit: string): string {
 export function costWords(c: Capacity): string | null {
   const { cost_per_day: now, wanted_cost_per_day: then } = c;
   if (now === null && then === null) return null;
-  if (now === null || then === null) return `${number(now ?? then ?? 0)} a day ${now === null ? "as wanted" : "now"}, the other is not known`;
+  if (now === null || then === null) return now === null ? `${number(then ?? 0)} per day for the wanted count; current cost unknown` : `${number(now)} per day now; cost of the wanted count unknown`;
   const more = then - now;
-  if (Math.abs(more) < 0.005) return `${number(now)} a day, as now`;
-  return `${number(now)} → ${number(then)} a day (${more > 0 ? "+" : "−"}${number(Math.abs(more))})`;
+  if (Math.abs(more) < 0.005) return `${number(now)} per day, unchanged`;
+  return `${number(now)} → ${number(then)} per day (${more > 0 ? "+" : "−"}${number(Math.abs(more))})`;
 }
 
 /** KEDA's trigger for it, as an engine at `engine` (without the last slash) is asked. */
 export function kedaYaml(name: string, engine: string): string {
-  return `triggers:                            # of a KEDA ScaledObject
+  return `triggers:                            # in a KEDA ScaledObject
 - type: metrics-api
   metadata:
     url: ${engine}/api/capacity/${encodeURIComponent(name)}/keda
     valueLocation: wanted
     targetValue: "1"
     authMode: bearer
-  authenticationRef: {name: trimtab}   # a TriggerAuthentication: its token is a key of the scope read
+  authenticationRef: {name: trimtab}   # a TriggerAuthentication whose token is a key with the scope read
 `;
 }
 
@@ -74,9 +74,9 @@ export const CAPACITY_YAML = `capacity:
     load: http_requests_total{service="checkout"}
     replicas: kube_deployment_status_replicas{deployment="checkout"}
     utilisation: container_cpu_usage_ratio{service="checkout"}
-    # from it is learnt what one can do; or say it: capacity_per_replica: 120
+    # used to learn the capacity of a replica; or set capacity_per_replica: 120
     max_replicas: 20
-    cost_per_replica_hour: 0.1         # for the cost per day; any currency
+    cost_per_replica_hour: 0.1         # optional, in any currency
 `;
 
 export interface FigureOf {
@@ -89,11 +89,11 @@ export interface FigureOf {
 
 /** Figures by which models are judged; see `backtest_load.Figures`. */
 export const FIGURES: Record<string, FigureOf> = {
-  pinball: { name: "loss", help: "Pinball loss over all quantiles, in errors of the seasonal naive scale. The gate looks at it.", wanted: -1, share: false },
-  mase: { name: "error of the median", help: "Mean absolute error, in the same scale (MASE)", wanted: -1, share: false },
-  cov90: { name: "within 5–95 %", help: "Share of the values between these quantiles; it should be 90 %", wanted: 0.9, share: true },
-  miss99: { name: "above 99 %", help: "Share of the values above this quantile; it should be 1 %", wanted: 0.01, share: true },
-  silent: { name: "without a forecast", help: "Share of the values of which it said nothing", wanted: -1, share: true },
+  pinball: { name: "loss", help: "Pinball loss over all quantiles, scaled by the error of seasonal naive. The promotion gate uses it.", wanted: -1, share: false },
+  mase: { name: "error of the median", help: "Mean absolute scaled error (MASE)", wanted: -1, share: false },
+  cov90: { name: "within 5–95 %", help: "Share of values between these quantiles; ideally 90 %", wanted: 0.9, share: true },
+  miss99: { name: "above 99 %", help: "Share of values above this quantile; ideally 1 %", wanted: 0.01, share: true },
+  silent: { name: "without a forecast", help: "Share of values without a forecast", wanted: -1, share: true },
   points: { name: "values compared", help: "", wanted: NaN, share: false },
 };
 
@@ -147,8 +147,8 @@ export const seriesWords = (n: number): string => plural(n, "series", "series");
 
 /** How what serves does, beside how it did at the gate. */
 export function liveWords(error: number | null, serving: ModelVersion | undefined): string {
-  if (error === null) return "How its forecasts turn out is not known yet.";
+  if (error === null) return "The live error is not known yet.";
   const gate = serving?.figures["challenger.pinball"];
-  const then = typeof gate === "number" ? `; at the gate it was ${errorText(gate)}` : "";
-  return `Its live error is ${errorText(error)}${then}.`;
+  const then = typeof gate === "number" ? `; at the promotion gate it was ${errorText(gate)}` : "";
+  return `The live error is ${errorText(error)}${then}.`;
 }

@@ -13,7 +13,7 @@ export interface Loaded<T> {
 }
 
 function asApiError(error: unknown): ApiError {
-  return error instanceof ApiError ? error : new ApiError(0, "This page cannot show the answer", String(error));
+  return error instanceof ApiError ? error : new ApiError(0, "This page cannot display the response", String(error));
 }
 
 /**

@@ -9,23 +9,23 @@ export function incidentStory(incident: Incident, now: number): string {
   const { start, end, entities, anomaly_ids: ids, suspects, patterns } = incident;
   const begun = Date.parse(start);
   const span = duration(((end === null ? now : Date.parse(end)) - begun) / 1000);
-  const where = entities.length === 1 ? `of ${entities[0]}` : `of ${count(entities.length)} parts`;
-  const wide = `${plural(ids.length, "anomaly", "anomalies")} ${where} began at ${clock(begun, now)}`;
-  const told = [`${wide} and ${end === null ? `have gone on for ${span}` : `ended after ${span}`}.`];
+  const where = entities.length === 1 ? `in ${entities[0]}` : `in ${count(entities.length)} entities`;
+  const wide = `${plural(ids.length, "anomaly", "anomalies")} ${where} started at ${clock(begun, now)}`;
+  const told = [`${wide}; ${end === null ? `ongoing for ${span}` : `ended after ${span}`}.`];
   const first = suspects[0];
-  if (first) told.push(`${first.entity} is the first suspect: ${sentence(first.why)}`);
+  if (first) told.push(`${first.entity} is the top suspect: ${sentence(first.why)}`);
   const pattern = patterns.find((one) => one.until === null) ?? patterns[0];
   if (pattern) {
-    const how = `${count(pattern.confidence * 100)}${NBSP}% sure`;
-    const what = `${pattern.name.replaceAll("_", " ")} of ${pattern.entity}`;
+    const how = `${count(pattern.confidence * 100)}${NBSP}% confidence`;
+    const what = `${pattern.name.replaceAll("_", " ")} on ${pattern.entity}`;
     told.push(
       pattern.until === null
-        ? `It looks like ${what} (${how}).`
-        : `It looked like ${what} until ${clock(Date.parse(pattern.until), now)}.`,
+        ? `Matching pattern: ${what} (${how}).`
+        : `Matching pattern until ${clock(Date.parse(pattern.until), now)}: ${what}.`,
     );
   }
-  if (incident.mass) told.push("So much moved at once that a common cause is likelier than a fault of one part; nothing acts by itself on it.");
-  else if (incident.user_facing) told.push("Users feel it.");
+  if (incident.mass) told.push("Many series changed at once, so a common cause is likely. Automatic actions are suspended.");
+  else if (incident.user_facing) told.push("Users are affected.");
   return told.join(" ");
 }
 
@@ -92,8 +92,8 @@ type Resettable = Pick<Knob, "default" | "denied" | "unit" | "zero">;
 
 /** What a reset does. */
 export function resetWords(knob: Resettable): string {
-  const to = knob.default === null ? "which is not known here" : valueWords(knob.default, knob.unit, knob.zero);
-  return `Empty resets it: back to the server’s own default, ${to}.`;
+  if (knob.default === null) return "Resets the setting to the server default, which is unknown.";
+  return `Resets the setting to the server default: ${valueWords(knob.default, knob.unit, knob.zero)}.`;
 }
 
 /** Whether a reset may surprise: to what nobody knows, to no limit, or to what is never applied. */
@@ -102,11 +102,11 @@ export function resetIsRisky(knob: Resettable): boolean {
 }
 
 const ENDS: Record<Shadow["end"], string> = {
-  "": "it goes on",
-  over: "it ended by itself",
-  done: "people had it done after all",
-  changed: "something else was done there",
-  "went on": "it still went on",
+  "": "The problem is still open",
+  over: "The problem ended without it",
+  done: "An operator made the change",
+  changed: "Another change was made on the target",
+  "went on": "The problem was still present",
 };
 
 /** What mode auto would have done, and what happened without it. */
@@ -115,16 +115,16 @@ export function shadowStory(r: Recommendation, shadow: Shadow, unit: string, now
   const end = shadow.ended === null ? null : Date.parse(shadow.ended);
   const span = duration(((end ?? now) - Date.parse(shadow.time)) / 1000);
   const what = r.is_action
-    ? `done ${r.subject.replaceAll("_", " ")} of ${r.target}`
+    ? `run ${r.subject.replaceAll("_", " ")} on ${r.target}`
     : `set ${r.subject} ${valueWords(shadow.before, unit)} → ${valueWords(shadow.after, unit)}`;
   const told = [`Mode auto would have ${what} at ${at}.`];
-  told.push(`Without that ${ENDS[shadow.end]}${end === null ? "" : ` at ${clock(end, now, false)}`}, ${span} later.`);
+  told.push(`${ENDS[shadow.end]}${end === null ? "" : ` at ${clock(end, now, false)},`} after ${span}.`);
   if (shadow.figure && shadow.figure_before !== null) {
     const since = shadow.figure_since === null ? "" : `, ${value(shadow.figure_since, shadow.unit)} on average since`;
-    told.push(`The ${shadow.figure} was ${value(shadow.figure_before, shadow.unit)} then${since}.`);
+    told.push(`The ${shadow.figure} was ${value(shadow.figure_before, shadow.unit)} at that time${since}.`);
   }
   if (shadow.worst !== null && shadow.worst >= (shadow.severity ?? 0) + 0.1) {
-    told.push(`Meanwhile the incident became worse: severity ${shadow.severity?.toFixed(2)} → ${shadow.worst.toFixed(2)}.`);
+    told.push(`The incident became worse in the meantime: severity ${shadow.severity?.toFixed(2)} → ${shadow.worst.toFixed(2)}.`);
   }
   return told.join(" ");
 }

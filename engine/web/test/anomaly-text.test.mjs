@@ -4,22 +4,22 @@ import * as w from "../node_modules/.cache/test/anomaly-text.js";
 
 const band = (value, lower, upper) => ({ value, lower, upper, expected: null });
 
-test("a value is told against its band", () => {
+test("a value is compared with its expected range", () => {
   const rows = [
     [band(2.88, 0.4, 0.9), "", undefined, "3.2× above expected 0.4–0.9"],
     [band(0.98, 0.04, 0.95), "ratio", undefined, "3 points above expected 4–95 %"],
     [band(2, 4, 6), "1/s", undefined, "2.0× below expected 4–6/s"],
     [band(0, 4, 6), "", undefined, "4 below expected 4–6"],
     [band(5, 4, 6), "", undefined, "within expected 4–6"],
-    [band(5, 4, 6), "", "above", "unusual within expected 4–6"],
+    [band(5, 4, 6), "", "above", "anomalous, but within expected 4–6"],
     [band(null, 4, 6), "", "absent", "no samples, expected 4–6"],
-    [band(7, null, null), "", undefined, "expected band not known"],
+    [band(7, null, null), "", undefined, "expected range unknown"],
     [band(2 ** 30, 0, 0), "B", undefined, "1 GiB above expected 0 B"],
   ];
   for (const [a, unit, direction, wanted] of rows) assert.equal(w.against(a, unit, direction).replaceAll("\u00a0", " "), wanted);
 });
 
-test("the story of an anomaly says when, how far and how it ended", () => {
+test("the summary of an anomaly states start, deviation and end", () => {
   const at = (minute) => new Date(2026, 0, 5, 12, minute).toISOString();
   const a = {
     start: at(0),
@@ -36,14 +36,14 @@ test("the story of an anomaly says when, how far and how it ended", () => {
   const now = Date.parse(at(30));
   assert.equal(
     w.story(a, "", now),
-    "At 12:00:00 it rose out of its usual range; at its worst (12:01:00) it stood at 9, 3.0× above expected 1–3. " +
-      "It went back into its expected band after 4 min.",
+    "The value rose above the expected range at 12:00:00. Worst value at 12:01:00: 9, 3.0× above expected 1–3. " +
+      "The value returned to the expected range after 4 min.",
   );
-  assert.match(w.story({ ...a, end: null }, "", now), /It has lasted 30 min and goes on\.$/);
-  assert.match(w.story({ ...a, direction: "absent" }, "", now), /samples stopped while the source went on answering/);
+  assert.match(w.story({ ...a, end: null }, "", now), /Ongoing for 30 min\.$/);
+  assert.match(w.story({ ...a, direction: "absent" }, "", now), /^Samples stopped at 12:00:00 while the source was available/);
   const led = { ...a, detectors: ["pattern:memory_leak"], reason: "not recognised any more" };
-  assert.match(w.story(led, "", now), /leads the series that look like memory leak, though nothing of it is unusual/);
-  assert.match(w.story(led, "", now), /The pattern was not recognised any more after 4 min\.$/);
+  assert.match(w.story(led, "", now), /the strongest evidence for memory leak\. It is not anomalous on its own/);
+  assert.match(w.story(led, "", now), /The pattern was no longer detected after 4 min\.$/);
 });
 
 test("names give their metric and unit", () => {
@@ -53,7 +53,7 @@ test("names give their metric and unit", () => {
   assert.equal(w.unitOfMetric("load1"), "");
 });
 
-test("an anomaly that a pattern found names it, another names none", () => {
+test("only an anomaly found by a pattern names one", () => {
   assert.equal(w.patternOf({ detectors: ["pattern:cache_thrash"] }), "cache thrash");
   assert.equal(w.patternOf({ detectors: ["ew_zscore"] }), null);
 });

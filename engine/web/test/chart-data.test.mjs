@@ -8,7 +8,7 @@ function drawn(times, value = times.map(() => 1)) {
   return { time: times, value, anomaly_score: nothing, yhat: nothing, yhat_lower: nothing, yhat_upper: nothing };
 }
 
-test("a hole in time becomes a row of nulls", () => {
+test("a gap in time becomes a row of nulls", () => {
   const out = c.withGaps(drawn([0, 5, 10, 100, 105]));
   assert.deepEqual(out.time, [0, 5, 10, 11, 100, 105]);
   assert.deepEqual(out.value, [1, 1, 1, null, 1, 1]);
@@ -30,7 +30,7 @@ test("only newer rows are appended and old ones go", () => {
   assert.deepEqual(out.value, [1, 1, 9]);
 });
 
-test("a wide band does not press the values flat, and nothing below zero is shown without need", () => {
+test("a wide band does not flatten the values, and the axis does not go below zero needlessly", () => {
   const wide = { value: [10, 12], yhat_lower: [-1e6, -1e6], yhat_upper: [1e6, 1e6] };
   const [low, high] = c.yLimits(wide);
   assert.ok(low > 0 && high < 30);
@@ -39,8 +39,8 @@ test("a wide band does not press the values flat, and nothing below zero is show
   assert.ok(flatLow < 5 && flatHigh > 5);
 });
 
-test("the summary says what the picture shows", () => {
-  assert.equal(c.summary(drawn([]), "", 0, 0), "No samples in this time.");
+test("the summary describes the chart", () => {
+  assert.equal(c.summary(drawn([]), "", 0, 0), "No samples in this time range.");
   assert.match(c.summary(drawn([0, 5000], [1, 3]), "B", 1, 5000), /between 1\u00a0B and 3\u00a0B, last 3\u00a0B .* 1 anomaly\.$/);
 });
 

@@ -7,34 +7,34 @@ const usual = {
   why: "forecast", problem: "", cost_per_day: 12, wanted_cost_per_day: 14.4,
 };
 
-test("what decided the count is said; what is unknown is no number", () => {
-  assert.match(w.whyWords(usual), /^The load ahead asks for it, before it is there: now 412\/s\.$/);
-  assert.match(w.whyWords({ ...usual, why: "reactive" }), /^The load of now, 412\/s, asks for it; what is ahead asks for no more\.$/);
-  assert.match(w.whyWords({ ...usual, why: "reactive", ahead: null }), /no forecast of it yet/);
-  assert.match(w.whyWords({ ...usual, why: "bounds" }), /no further than its bounds/);
+test("the reason for a wanted count is stated, and an unknown count is not a number", () => {
+  assert.match(w.whyWords(usual), /^The forecast load requires this count; the current load is 412\/s\.$/);
+  assert.match(w.whyWords({ ...usual, why: "reactive" }), /^The current load of 412\/s requires this count; the forecast does not require more\.$/);
+  assert.match(w.whyWords({ ...usual, why: "reactive", ahead: null }), /no forecast is available yet/);
+  assert.match(w.whyWords({ ...usual, why: "bounds" }), /exceeds the allowed step or the configured bounds/);
   assert.equal(w.whyWords({ ...usual, why: "unknown", wanted: null, problem: "no live series is selected" }), "No live series is selected.");
   assert.equal(w.whyWords({ ...usual, wanted: null, problem: "capacity.checkout.load: nothing" }), "capacity.checkout.load: nothing.");
 });
 
-test("counts have their kind, bytes their powers", () => {
+test("counts are written with their kind, bytes with a binary prefix", () => {
   assert.equal(w.counted(1, "replicas"), "1 replica");
   assert.equal(w.counted(6, "workers"), "6 workers");
   assert.equal(w.counted(2 ** 30, "bytes"), "1\u00a0GiB");
   assert.equal(w.counted(null, "replicas"), "an unknown number of replicas");
 });
 
-test("cost is told against that of now, and is unknown where nobody set it", () => {
-  assert.equal(w.costWords(usual), "12 → 14.4 a day (+2.40)");
-  assert.equal(w.costWords({ ...usual, wanted_cost_per_day: 9.6 }), "12 → 9.60 a day (−2.40)");
-  assert.equal(w.costWords({ ...usual, wanted_cost_per_day: 12 }), "12 a day, as now");
-  assert.equal(w.costWords({ ...usual, wanted_cost_per_day: null }), "12 a day now, the other is not known");
+test("cost is compared with the current cost, and unknown where no price is set", () => {
+  assert.equal(w.costWords(usual), "12 → 14.4 per day (+2.40)");
+  assert.equal(w.costWords({ ...usual, wanted_cost_per_day: 9.6 }), "12 → 9.60 per day (−2.40)");
+  assert.equal(w.costWords({ ...usual, wanted_cost_per_day: 12 }), "12 per day, unchanged");
+  assert.equal(w.costWords({ ...usual, wanted_cost_per_day: null }), "12 per day now; cost of the wanted count unknown");
   assert.equal(w.costWords({ ...usual, cost_per_day: null, wanted_cost_per_day: null }), null);
 });
 
-test("a figure says where it comes from, and its interval only where it was learnt", () => {
+test("an estimate names its origin, and its interval only where it was learnt", () => {
   const learnt = { value: 180, low: 165, high: 195, source: "learnt" };
   assert.equal(w.estimateWords(learnt, "s"), "3\u00a0min (2.75–3.25\u00a0min in 9 of 10 cases, learnt from history)");
-  assert.equal(w.estimateWords({ ...learnt, source: "assumed" }, "s"), "3\u00a0min (assumed until enough was seen)");
+  assert.equal(w.estimateWords({ ...learnt, source: "assumed" }, "s"), "3\u00a0min (default until enough data is available)");
   assert.equal(w.estimateWords(null, "s"), "not known yet");
 });
 
@@ -42,7 +42,7 @@ test("a trigger names the engine and escapes the service", () => {
   assert.match(w.kedaYaml("orders pool", "https://t.example/x"), /url: https:\/\/t\.example\/x\/api\/capacity\/orders%20pool\/keda\n/);
 });
 
-test("a challenger is better where it is nearer to what is wanted", () => {
+test("a challenger is better where its metric is nearer to the target", () => {
   const figures = {
     "challenger.pinball": 0.262, "champion.pinball": 0.281, "seasonal_naive.pinball": 0.52,
     "challenger.cov90": 0.88, "champion.cov90": 0.91, "challenger.miss99": 0.01, "champion.miss99": 0.01,
@@ -59,7 +59,7 @@ test("a challenger is better where it is nearer to what is wanted", () => {
   assert.equal(w.figureText("mase", null), "–");
 });
 
-test("the live error stands beside that of the gate", () => {
-  assert.equal(w.liveWords(0.29, { figures: { "challenger.pinball": 0.262 } }), "Its live error is 0.290; at the gate it was 0.262.");
-  assert.equal(w.liveWords(null, undefined), "How its forecasts turn out is not known yet.");
+test("the live error is shown with the error at the promotion gate", () => {
+  assert.equal(w.liveWords(0.29, { figures: { "challenger.pinball": 0.262 } }), "The live error is 0.290; at the promotion gate it was 0.262.");
+  assert.equal(w.liveWords(null, undefined), "The live error is not known yet.");
 });

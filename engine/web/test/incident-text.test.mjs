@@ -23,26 +23,26 @@ const incident = {
   user_facing: true,
 };
 
-test("an incident is told with when, how wide, who moved first and what it looks like", () => {
+test("the summary of an incident names start, extent, top suspect and matching pattern", () => {
   const told = incidentStory(incident, START + 480_000);
-  assert.match(told, /^2 anomalies of 2 parts began at \S+ and have gone on for 8 min\. /);
-  assert.match(told, /redis\/cache-1 is the first suspect: it moved first\. /);
-  assert.match(told, /It looks like cache thrash of redis\/cache-1 \(93\u00a0% sure\)\. Users feel it\.$/);
+  assert.match(told, /^2 anomalies in 2 entities started at \S+; ongoing for 8 min\. /);
+  assert.match(told, /redis\/cache-1 is the top suspect: it moved first\. /);
+  assert.match(told, /Matching pattern: cache thrash on redis\/cache-1 \(93\u00a0% confidence\)\. Users are affected\.$/);
 });
 
-test("a pattern that is over says until when it was there, after one that goes on", () => {
+test("an active pattern is named before one that ended, which is named with its end", () => {
   const past = { name: "traffic_surge", entity: "checkout", confidence: 0.9, until: "2026-01-01T00:05:00Z" };
   const both = incidentStory({ ...incident, patterns: [past, ...incident.patterns] }, START + 480_000);
-  assert.match(both, /looks like cache thrash/);
+  assert.match(both, /Matching pattern: cache thrash/);
   const told = incidentStory({ ...incident, patterns: [past] }, START + 480_000);
-  assert.match(told, /It looked like traffic surge of checkout until \S+\. Users/);
+  assert.match(told, /Matching pattern until \S+: traffic surge on checkout\. Users/);
 });
 
-test("a mass event says that nothing acts on it, and one that is over how long it was", () => {
+test("a mass event states that automatic actions are suspended, and an ended one its duration", () => {
   const over = { ...incident, mass: true, end: "2026-01-01T01:00:00Z", entities: ["x"], suspects: [], patterns: [] };
   const told = incidentStory(over, START + 9e6);
-  assert.match(told, /of x began at \S+ and ended after 1 h\. So much moved at once/);
-  assert.doesNotMatch(told, /suspect|looks like|Users/);
+  assert.match(told, /in x started at \S+; ended after 1 h\. Many series changed at once/);
+  assert.doesNotMatch(told, /suspect|pattern|Users/);
 });
 
 test("values of knobs are words", () => {
@@ -57,7 +57,7 @@ test("values of knobs are words", () => {
   assert.equal(exactly(0.1 + 0.2), "0.3");
 });
 
-test("what is written becomes a value of the knob's kind, or none", () => {
+test("an input is parsed as a value of the knob's type, or rejected", () => {
   const rows = [
     ["int", " 12 ", 12],
     ["int", "1.5", undefined],
@@ -73,7 +73,7 @@ test("what is written becomes a value of the knob's kind, or none", () => {
   for (const [type, text, wanted] of rows) assert.equal(parsedValue({ type, choices: ["lru"], unit: "" }, text), wanted, `${type} ${text}`);
 });
 
-test("a unit may be written, and what it was taken for is a number of the knob's own", () => {
+test("an input with a unit is converted to the unit of the knob", () => {
   const rows = [
     ["B", "64 MiB", 67_108_864],
     ["B", "64M", 67_108_864],
@@ -94,7 +94,7 @@ test("a unit may be written, and what it was taken for is a number of the knob's
   assert.equal(parsedValue({ type: "float", choices: [], unit: "ratio" }, "25 %"), 0.25);
 });
 
-test("a value is offered as a person would write it, without loss", () => {
+test("a value is formatted for editing without loss", () => {
   assert.equal(writtenValue(16 * 2 ** 20, "B"), "16 MiB");
   assert.equal(writtenValue(1.5 * 2 ** 30, "B"), "1.5 GiB");
   assert.equal(writtenValue(16 * 2 ** 20 + 1, "B"), "16777217");
@@ -102,10 +102,10 @@ test("a value is offered as a person would write it, without loss", () => {
   assert.equal(writtenValue(null, "B"), "");
 });
 
-test("a reset says where it goes, and asks again where that may surprise", () => {
+test("a reset names the default, and needs confirmation where the default may surprise", () => {
   const knob = { default: 0, zero: "no limit", unit: "B", denied: [] };
-  assert.match(resetWords(knob), /own default, 0\u00a0B = no limit\.$/);
-  assert.match(resetWords({ ...knob, default: null }), /which is not known here/);
+  assert.match(resetWords(knob), /server default: 0\u00a0B = no limit\.$/);
+  assert.match(resetWords({ ...knob, default: null }), /which is unknown/);
   const rows = [
     [{}, true],
     [{ default: null }, true],
@@ -116,7 +116,7 @@ test("a reset says where it goes, and asks again where that may surprise", () =>
   for (const [changed, risky] of rows) assert.equal(resetIsRisky({ ...knob, ...changed }), risky, JSON.stringify(changed));
 });
 
-test("what auto would have done is told with what happened without it", () => {
+test("a shadow action is described with the outcome without it", () => {
   const r = { subject: "maxmemory", target: "cache-1", is_action: false };
   const shadow = {
     time: "2026-01-01T00:02:00Z", before: 2 ** 24, after: 2 ** 25, figure: "hit ratio", unit: "ratio",
@@ -124,7 +124,7 @@ test("what auto would have done is told with what happened without it", () => {
   };
   const told = shadowStory(r, shadow, "B", START + 9e6).replaceAll("\u00a0", " ");
   assert.match(told, /^Mode auto would have set maxmemory 16 MiB → 32 MiB at \S+\. /);
-  assert.match(told, /Without that it ended by itself at .+, 18 min later\. The hit ratio was 71 % then, 72 % on average since\.$/);
+  assert.match(told, /The problem ended without it at .+, after 18 min\. The hit ratio was 71 % at that time, 72 % on average since\.$/);
   const worse = shadowStory({ ...r, is_action: true }, { ...shadow, ended: null, end: "", worst: 0.8, figure: "" }, "", START + 9e6);
-  assert.match(worse, /done maxmemory of cache-1 .* Without that it goes on, .* later\. .* worse: severity 0\.50 → 0\.80\.$/);
+  assert.match(worse, /run maxmemory on cache-1 .* The problem is still open after .*\. .* worse in the meantime: severity 0\.50 → 0\.80\.$/);
 });

@@ -84,7 +84,7 @@ export function Chart(props: ChartProps) {
     <figure class="chart">
       {failed && (
         <Notice kind="error" title="The chart could not be loaded">
-          Trimtab may have been updated since this page was opened: load the page again.
+          Trimtab may have been updated since the page was opened. Reload the page.
         </Notice>
       )}
       <Readout data={data} row={row} unit={unit} pointed={at !== null} over={over} />
@@ -93,7 +93,7 @@ export function Chart(props: ChartProps) {
         ref={root}
         tabIndex={0}
         role="group"
-        aria-label={`Chart of ${props.name}. Arrow keys move along it, plus and minus zoom, 0 resets.`}
+        aria-label={`Chart of ${props.name}. Arrow keys move the cursor, plus and minus zoom, 0 resets the zoom.`}
         onKeyDown={onKeyDown}
         onBlur={() => (keyed.current = false)}
       />

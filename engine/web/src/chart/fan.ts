@@ -50,7 +50,7 @@ function told(data: Drawn, row: number, unit: string): [string, string] | null {
   const ahead = cell(MIDDLE);
   if (ahead !== null) return ["forecast", words(ahead, cell(LOW), cell(HIGH), unit)];
   const was = cell(WAS_LOW + 1);
-  return was === null ? null : ["had been forecast", words(was, cell(WAS_LOW), cell(WAS_HIGH), unit)];
+  return was === null ? null : ["earlier forecast", words(was, cell(WAS_LOW), cell(WAS_HIGH), unit)];
 }
 
 const words = (middle: number, low: number | null, high: number | null, unit: string): string =>

@@ -17,20 +17,20 @@ import { EffectGlyph, EffectWords, FromTo } from "./values.tsx";
 
 const WORDS: Record<ActionState, string> = {
   proposed: "proposed",
-  executing: "being done",
-  verifying: "being watched",
+  executing: "executing",
+  verifying: "verifying",
   kept: "kept",
-  rolled_back: "taken back",
+  rolled_back: "rolled back",
   inconclusive: "no clear effect",
   failed: "failed",
-  unknown: "not known",
+  unknown: "unknown",
   refused: "refused",
 };
 const UNDOABLE = new Set<ActionState>(["verifying", "kept", "inconclusive", "unknown"]);
 const HELP: Partial<Record<ActionState, string>> = {
-  unknown: "The tool gave no answer, so it may have taken effect or not. It is not sent again by itself: look at the tool.",
+  unknown: "The tool did not respond, so the change may or may not have been made. It is not retried automatically: check the tool.",
   failed: "Nothing was changed.",
-  refused: "Something stood in the way, so nothing was sent; its outcome says what.",
+  refused: "A guard rule refused the action and nothing was sent. The outcome states the reason.",
 };
 
 export function StateWords({ action: { state, started } }: { action: Action }) {
@@ -63,7 +63,7 @@ export function ActionRow({ action, unit }: { action: Action; unit: string }) {
           <What action={action} unit={unit} />
         </span>
         <span class="standing">
-          {action.undoes && "takes another back; "}
+          {action.undoes && "rollback of another action; "}
           {action.outcome?.words ?? action.told}
         </span>
         <span class="when">
@@ -89,20 +89,20 @@ export function ActionCard({ id, unit, onUndone }: { id: string; unit: (a: Actio
         <span class="standing-chips">
           <StateWords action={action} />
           {action.time_scale < 1 && (
-            <span class="badge" title="Watching and waiting are shortened: this target is a trial">
+            <span class="badge" title="Verification and waiting times are shortened because this target is a trial">
               trial, time × {action.time_scale}
             </span>
           )}
         </span>
       </header>
       <p class="quiet">
-        {action.is_action ? "Told by" : "Set by"} {action.by} <Ago time={action.created} />, mode {action.mode}
+        {action.is_action ? "Run by" : "Set by"} {action.by} <Ago time={action.created} />, mode {action.mode}
         {action.ended && (
           <>
             ; ended <Ago time={action.ended} />
           </>
         )}
-        .{action.told && ` The tool says: ${action.told}.`} {HELP[action.state]}
+        .{action.told && ` Tool response: ${action.told}.`} {HELP[action.state]}
       </p>
       {effect && <LiveEffect effect={effect} action={action} />}
       {action.outcome && <Came action={action} />}
@@ -150,12 +150,12 @@ function LiveEffect({ effect, action }: { effect: Effect; action: Action }) {
       </div>
       {data && data.time.length > 0 && (
         <figure class="effect-trace">
-          <Sparkline data={data} since={since} until={until} label={`${effect.figure} since before the change`} />
+          <Sparkline data={data} since={since} until={until} label={`${effect.figure} since 10 min before the change`} />
           <svg class="moment" viewBox="0 0 100 36" preserveAspectRatio="none" aria-hidden="true">
             <path d={`M${((begun - since) / (until - since || 1)) * 97.5} 0V36`} />
           </svg>
           <figcaption>
-            {effect.figure}, from 10 min before; the line marks the change
+            {effect.figure} since 10 min before the change; the line marks the change
           </figcaption>
         </figure>
       )}
@@ -174,16 +174,15 @@ function Undo({ action, unit, onUndone }: { action: Action; unit: string; onUndo
   return (
     <div class="decide">
       <Scoped scope="execute" onClick={() => setAsking(true)}>
-        Undo
+        Roll back
       </Scoped>
       {asking && (
-        <Ask title="Take this back?" verb="Undo" act={act} onClose={() => setAsking(false)}>
+        <Ask title="Roll back this change?" verb="Roll back" act={act} onClose={() => setAsking(false)}>
           <p>
             {action.subject} of {action.target}: <FromTo before={action.after} after={action.before} unit={unit} />
           </p>
           <p class="quiet">
-            Only if nobody changed it since; else nothing is done, and you are told. It is possible while everything is paused,
-            too.
+            The rollback runs only if the value was not changed since. It also works while actions are paused.
           </p>
         </Ask>
       )}

@@ -16,7 +16,7 @@ export function Announcer() {
   useEffect(() => {
     if (!event || event.end !== null || told.current.has(event.id)) return;
     told.current.add(event.id);
-    setText(`New anomaly: ${event.series}, ${event.direction} expected.`);
+    setText(`New anomaly: ${event.series}, ${event.direction === "absent" ? "no samples" : `${event.direction} expected`}.`);
   }, [event]);
   useEffect(() => {
     if (!incident || incident.end !== null || told.current.has(incident.id)) return;
@@ -53,4 +53,4 @@ export function useUnusualTitle(route: Route): void {
   }, [open, place]);
 }
 
-export const openWords = (n: number): string => plural(n, "series is unusual", "series are unusual");
+export const openWords = (n: number): string => plural(n, "open anomaly", "open anomalies");

@@ -61,14 +61,14 @@ function Standing({ anomaly, series, unit }: UnusualProps & { unit: string }) {
   if (pattern !== null) {
     return (
       <span class="standing">
-        <b>{value(now?.value ?? anomaly.value, unit)}</b> leads what looks like {pattern}; usual by itself
+        <b>{value(now?.value ?? anomaly.value, unit)}</b> strongest evidence for {pattern}; not anomalous on its own
       </span>
     );
   }
   return (
     <span class="standing">
       <b>{value(anomaly.value, unit)}</b> {against(againstOfAnomaly(anomaly), unit, anomaly.direction)}
-      {now && <span class="quiet"> at its worst, now {value(now.value, unit)}</span>}
+      {now && <span class="quiet"> at peak, now {value(now.value, unit)}</span>}
     </span>
   );
 }
@@ -80,5 +80,5 @@ function LastHour({ scores }: { scores: Scores | null }) {
   const last = drawn.time.at(-1) ?? 0;
   const until = Date.now() - last < LATE_MS ? last : Date.now();
   const since = Math.max(until - HOUR_MS, Math.min(drawn.time[0] ?? until, until - 300_000));
-  return <Sparkline data={drawn} since={since} until={until} label="The last hour and its expected band" />;
+  return <Sparkline data={drawn} since={since} until={until} label="Last hour with expected range" />;
 }

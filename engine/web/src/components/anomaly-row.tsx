@@ -19,7 +19,7 @@ export function AnomalyRow({ anomaly, now }: { anomaly: Anomaly; now: number }) 
         <span class="when">
           <At time={anomaly.start} />
           <span class="quiet">
-            {open ? "going on, " : ""}
+            {open ? "ongoing, " : ""}
             {duration(lasted(anomaly, now))}
           </span>
         </span>
@@ -60,7 +60,7 @@ export function Timeline({ anomalies, since, until }: { anomalies: Anomaly[]; si
       height={height * 1.6}
       preserveAspectRatio="none"
       role="img"
-      aria-label={`${anomalies.length} anomalies on a line of time`}
+      aria-label={`Timeline of ${anomalies.length} anomalies`}
     >
       {anomalies.map((a, i) => {
         const from = x(Date.parse(a.start));

@@ -16,7 +16,7 @@ export function AuditTable({ rows }: { rows: AuditRow[] }) {
       <table class="audit stack">
         <thead>
           <tr>
-            {["No.", "Time", "Who", "What", "About", "Details"].map((name) => (
+            {["No.", "Time", "Actor", "Event", "Subject", "Details"].map((name) => (
               <th key={name} scope="col">
                 {name}
               </th>
@@ -30,9 +30,9 @@ export function AuditTable({ rows }: { rows: AuditRow[] }) {
               <td data-name="Time">
                 <At time={row.time} />
               </td>
-              <td data-name="Who">{row.actor}</td>
-              <td data-name="What">{row.what}</td>
-              <td data-name="About">
+              <td data-name="Actor">{row.actor}</td>
+              <td data-name="Event">{row.what}</td>
+              <td data-name="Subject">
                 <code>{row.subject}</code>
               </td>
               <td data-name="Details">{detailWords(row.details)}</td>

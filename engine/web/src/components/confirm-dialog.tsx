@@ -59,7 +59,7 @@ export function Ask({ title, verb, wants, warm = false, blocked = false, act, on
             Cancel
           </button>
           <button type="submit" class={warm ? "button warm" : "button primary"} disabled={!ready}>
-            {busy ? "One moment…" : verb}
+            {busy ? "Working…" : verb}
           </button>
         </div>
       </form>
@@ -77,14 +77,14 @@ function Given({ wants, value, onInput }: GivenProps) {
   if (wants === "a time") {
     return (
       <label class="given-field">
-        When (your local time)
+        Time (your local time zone)
         <input type="datetime-local" required value={value} onInput={(event) => onInput(event.currentTarget.value)} />
       </label>
     );
   }
   return (
     <label class="given-field">
-      {wants === "reason" ? "Reason" : "Reason, if you like"}
+      {wants === "reason" ? "Reason" : "Reason (optional)"}
       <textarea rows={2} maxLength={1000} value={value} onInput={(event) => onInput(event.currentTarget.value)} />
     </label>
   );
@@ -100,7 +100,7 @@ function inAnHour(): string {
 /** What a person can do with the failure of a write. */
 export function whyNot(error: unknown): string {
   if (!(error instanceof ApiError)) return String(error);
-  if (error.status === 0) return "Trimtab does not answer, so it is not known whether this was done. Look again before you repeat it.";
-  if (error.status === 403) return `${error.message} An administrator makes another key with trimtab key create.`;
+  if (error.status === 0) return "Trimtab is not responding, so the result is unknown. Check the current state before you retry.";
+  if (error.status === 403) return `${error.message} An administrator can create another key with trimtab key create.`;
   return error.title === "Refused" ? `Refused: ${error.message}` : error.message;
 }

@@ -24,7 +24,7 @@ export function SearchBox({ value, onInput, focused = false, label }: SearchProp
         ref={box}
         type="search"
         value={value}
-        placeholder="words, or label=value"
+        placeholder="text or label=value"
         autocomplete="off"
         spellcheck={false}
         onInput={(event) => onInput(event.currentTarget.value)}

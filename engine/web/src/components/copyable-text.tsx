@@ -12,7 +12,7 @@ export function Copied({ text, what }: { text: string; what: string }) {
     } catch {
       // Without TLS a browser has no clipboard for us: mark it, and the person presses the keys.
       if (box.current) getSelection()?.selectAllChildren(box.current);
-      setSaid("It is marked: copy it with your keys.");
+      setSaid("Selected. Press Ctrl+C or ⌘C to copy.");
     }
   };
   return (

@@ -14,7 +14,7 @@ interface Gauge {
 
 const GAUGES: Gauge[] = [
   { key: "tick_seconds", name: "Tick", unit: "s", help: "Time to score all series once" },
-  { key: "tick_lag_s", name: "Lag", unit: "s", help: "How far behind the newest sample the scores are" },
+  { key: "tick_lag_s", name: "Lag", unit: "s", help: "Delay of the scores behind the newest sample" },
   { key: "memory_bytes", name: "Memory", unit: "B", help: "Resident memory of the engine" },
   { key: "cpu_ratio", name: "CPU", unit: "ratio", help: "Share of one core" },
 ];
@@ -55,8 +55,8 @@ export function Engine({ status }: { status: Status }) {
       </div>
       {behind && (
         <p class="wrong">
-          It does not keep up: a tick takes {value(figure(status, "tick_seconds"), "s")} of {duration(fastest)}. Watch
-          fewer series, or use a longer interval.
+          The engine cannot keep up: a tick takes {value(figure(status, "tick_seconds"), "s")} of {duration(fastest)}. Monitor
+          fewer series or increase the scrape interval.
         </p>
       )}
       <dl class="gauges">

@@ -5,7 +5,7 @@ import { ApiError, giveFeedback } from "../api.ts";
 import type { AnomalyDetail, Verdict } from "../types.ts";
 import { Ago } from "./series-name.tsx";
 
-const WORDS: Record<Verdict, string> = { right: "Right, this was unusual", wrong: "Wrong, this is usual" };
+const WORDS: Record<Verdict, string> = { right: "Real anomaly", wrong: "False alarm" };
 
 export function FeedbackPanel({ anomaly, onGiven }: { anomaly: AnomalyDetail; onGiven: () => void }) {
   const [note, setNote] = useState("");
@@ -17,7 +17,7 @@ export function FeedbackPanel({ anomaly, onGiven }: { anomaly: AnomalyDetail; on
     setWrong("");
     try {
       await giveFeedback(anomaly.id, verdict, note.trim());
-      setSaid("Thank you, noted.");
+      setSaid("Feedback saved.");
       setNote("");
       onGiven();
     } catch (error) {
@@ -29,14 +29,14 @@ export function FeedbackPanel({ anomaly, onGiven }: { anomaly: AnomalyDetail; on
   return (
     <section class="panel feedback" aria-labelledby="feedback-title">
       <div class="panel-head">
-        <h2 id="feedback-title">Was it right?</h2>
+        <h2 id="feedback-title">Feedback</h2>
       </div>
       <label class="note">
         <span class="only-heard">Note</span>
         <textarea
           rows={2}
           maxLength={1000}
-          placeholder="A note, if you like: what it was"
+          placeholder="Optional note: what was the cause?"
           value={note}
           onInput={(event) => setNote(event.currentTarget.value)}
         />
@@ -62,8 +62,8 @@ export function FeedbackPanel({ anomaly, onGiven }: { anomaly: AnomalyDetail; on
 }
 
 function explained(error: unknown): string {
-  if (error instanceof ApiError && error.status === 403) return `${error.message} Your key may only read.`;
-  return error instanceof Error ? `Not noted: ${error.message}` : String(error);
+  if (error instanceof ApiError && error.status === 403) return `${error.message} Your key is read-only.`;
+  return error instanceof Error ? `Not saved: ${error.message}` : String(error);
 }
 
 function Given({ anomaly }: { anomaly: AnomalyDetail }) {
@@ -72,7 +72,7 @@ function Given({ anomaly }: { anomaly: AnomalyDetail }) {
     <ul class="given">
       {[...anomaly.feedback].reverse().map((f) => (
         <li key={f.author + f.time}>
-          <b>{f.verdict}</b> {f.note && <q>{f.note}</q>}{" "}
+          <b>{WORDS[f.verdict]}</b> {f.note && <q>{f.note}</q>}{" "}
           <span class="quiet">
             {f.author}, <Ago time={f.time} />
           </span>

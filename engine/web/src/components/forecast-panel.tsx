@@ -59,10 +59,10 @@ function Legend({ before }: { before: boolean }) {
       </span>
       {before && (
         <span>
-          <i class="fan-was" /> had been forecast
+          <i class="fan-was" /> earlier forecast
         </span>
       )}
-      <span>times: {zone()}</span>
+      <span>time zone: {zone()}</span>
     </p>
   );
 }
@@ -85,13 +85,13 @@ function Said({ forecast: f }: { forecast: Forecast }) {
     `${value(cell("0.5", row), f.unit)} (${range(cell("0.05", row), cell("0.95", row), f.unit)})`;
   return (
     <p>
-      At {clock(rows.time[hour] ?? made, Date.now(), false)} it is expected to be <b>{words(hour)}</b>
+      Expected at {clock(rows.time[hour] ?? made, Date.now(), false)}: <b>{words(hour)}</b>
       {last > hour && (
         <>
-          , at {clock(rows.time[last] ?? made, Date.now(), false)} <b>{words(last)}</b>
+          , at {clock(rows.time[last] ?? made, Date.now(), false)}: <b>{words(last)}</b>
         </>
       )}
-      , in brackets the band that holds 9 of 10.{" "}
+      . Ranges in brackets contain 90 % of outcomes.{" "}
       <span class="quiet">
         Made at <time title={exact(made)}>{clock(made, Date.now(), false)}</time> (<Ago time={f.made} />) by{" "}
         <a href="#/models">{byWords(f)}</a>; {sureWords(f)}.
@@ -106,7 +106,7 @@ function Held({ before, forecast, data }: { before: ForecastBefore; forecast: Fo
     <p class="quiet">
       {found
         ? cameWords(found, before.lead_s, forecast.unit)
-        : "What was forecast is held against what came as soon as a forecast is an hour old and its time is shown."}
+        : "Forecast accuracy appears once a forecast is an hour old and its time is in view."}
     </p>
   );
 }
@@ -116,12 +116,12 @@ function WhyNot({ found }: { found: Loaded<Page<Forecast>> }) {
   const model = useLive("why-no-forecast", getModels, 30_000).data?.items[0];
   if (found.error) return found.error.status === 503 ? <p class="ahead quiet">{found.error.detail}</p> : null;
   if (!found.data || !model) return null;
-  if (model.problem) return <p class="ahead quiet">It is not forecast now: {model.problem}.</p>;
+  if (model.problem) return <p class="ahead quiet">No forecast: {model.problem}.</p>;
   return (
     <p class="ahead quiet">
       {model.made === null
-        ? "Nothing is forecast yet: the first forecasts come a few minutes after the start, and need half an hour of history."
-        : "It is not forecast: only series that are a load are, as requests, connections or busy time, or those that schedulers.load.series names; and each needs half an hour of history first."}
+        ? "No forecasts yet. The first ones appear a few minutes after the start and need half an hour of history."
+        : "This series has no forecast. Only load series (requests, connections, busy time) and series named in schedulers.load.series are forecast, after half an hour of history."}
     </p>
   );
 }

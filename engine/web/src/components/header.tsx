@@ -72,7 +72,7 @@ function Waiting() {
     <span class="count-chip">
       {data.items.length}
       {data.next && "+"}
-      <span class="only-heard"> to decide</span>
+      <span class="only-heard"> pending</span>
     </span>
   );
 }
@@ -81,7 +81,7 @@ function Pulse() {
   const state = useShared(live);
   const at = useShared(heard);
   return (
-    <span class={`pulse ${state}`} title={at === null ? STATES[state] : `Last heard of the engine: ${exact(at)}`}>
+    <span class={`pulse ${state}`} title={at === null ? STATES[state] : `Last update from the engine: ${exact(at)}`}>
       <span class="pulse-dot" aria-hidden="true" />
       <span class="pulse-word">{STATES[state]}</span>
       {at !== null && <span class="pulse-time">{clock(at, Date.now())}</span>}

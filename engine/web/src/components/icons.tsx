@@ -69,7 +69,7 @@ const ARROWS: Record<Direction, string> = {
 
 /** Shape and word, never colour alone. */
 export function DirectionGlyph({ direction, open }: { direction: Direction; open: boolean }) {
-  const text = `${direction === "absent" ? "absent" : `${direction} expected`}, ${open ? "going on" : "over"}`;
+  const text = `${direction === "absent" ? "absent" : `${direction} expected`}, ${open ? "ongoing" : "ended"}`;
   return (
     <svg class={`direction ${direction} ${open ? "open" : "over"}`} viewBox="0 0 16 16" width="16" height="16" role="img" aria-label={text}>
       <title>{text}</title>

@@ -50,7 +50,7 @@ export function IncidentRow({ incident, now }: { incident: Incident; now: number
         <span class="when">
           <At time={incident.start} />
           <span class="quiet">
-            {open ? "going on, " : ""}
+            {open ? "ongoing, " : ""}
             {duration(lasted)}
           </span>
         </span>

@@ -58,16 +58,16 @@ export function LoadPicture({ path, unit, load, has, wanted }: PictureProps) {
       </svg>
       <figcaption class="picture-legend">
         <span>
-          <i class="fan-middle" /> load, likely
+          <i class="fan-middle" /> expected load
         </span>
         <span>
-          <i class="fan-high" /> exceeded with chance {value(path.risk, "ratio")}
+          <i class="fan-high" /> exceeded with probability {value(path.risk, "ratio")}
         </span>
         <span>
-          <i class="has" /> what serves now can take {value(has, unit)}
+          <i class="has" /> current capacity {value(has, unit)}
         </span>
         <span>
-          <i class="wants" /> the wanted count {value(wanted, unit)}
+          <i class="wants" /> capacity of the wanted count {value(wanted, unit)}
         </span>
       </figcaption>
     </figure>
@@ -111,7 +111,7 @@ const timeSplits = (end: number): number[] => [0, end / 2, end];
 function told(path: LoadPath, unit: string, has: number | null, wanted: number | null): string {
   const last = path.high.at(-1) ?? null;
   return (
-    `In ${value(path.ahead_s.at(-1), "s")} the load is likely ${value(path.likely.at(-1), unit)}, at most ${value(last, unit)} ` +
-    `but for a chance of ${value(path.risk, "ratio")}; what serves now can take ${value(has, unit)}, the wanted count ${value(wanted, unit)}.`
+    `In ${value(path.ahead_s.at(-1), "s")} the expected load is ${value(path.likely.at(-1), unit)}; it exceeds ${value(last, unit)} ` +
+    `with probability ${value(path.risk, "ratio")}. Current capacity ${value(has, unit)}, capacity of the wanted count ${value(wanted, unit)}.`
   );
 }

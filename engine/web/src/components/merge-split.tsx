@@ -43,11 +43,11 @@ function Merge({ incident, onClose }: RegroupProps) {
     location.hash = href(["incidents", (await mergeIncident(incident.id, into)).id]);
   };
   return (
-    <Ask title="Put it into another incident?" verb="Merge" blocked={into === ""} act={act} onClose={onClose}>
+    <Ask title="Merge into another incident?" verb="Merge" blocked={into === ""} act={act} onClose={onClose}>
       <label class="given-field">
-        Its anomalies then belong to
+        Target incident
         <select value={into} onChange={(event) => setInto(event.currentTarget.value)}>
-          <option value="">choose one</option>
+          <option value="">select an incident</option>
           {others.map((other) => (
             <option key={other.id} value={other.id}>
               {`${other.title} (${other.state})`}
@@ -55,7 +55,7 @@ function Merge({ incident, onClose }: RegroupProps) {
           ))}
         </select>
       </label>
-      {data && others.length === 0 && <p class="quiet">There is no other incident.</p>}
+      {data && others.length === 0 && <p class="quiet">There are no other incidents.</p>}
     </Ask>
   );
 }
@@ -72,16 +72,16 @@ function Split({ incident, onClose }: RegroupProps) {
   };
   const some = chosen.size > 0 && chosen.size < incident.anomaly_ids.length;
   return (
-    <Ask title="Part it in two?" verb="Split" blocked={!some} act={act} onClose={onClose}>
+    <Ask title="Split this incident?" verb="Split" blocked={!some} act={act} onClose={onClose}>
       <fieldset class="choices">
-        <legend>These are another incident</legend>
+        <legend>Move to a new incident</legend>
         {incident.anomalies.map((anomaly) => (
           <label key={anomaly.id}>
             <input type="checkbox" checked={chosen.has(anomaly.id)} onChange={() => toggle(anomaly.id)} />
             <span>
               {anomaly.series}{" "}
               <span class="quiet">
-                from <At time={anomaly.start} />
+                since <At time={anomaly.start} />
               </span>
             </span>
           </label>

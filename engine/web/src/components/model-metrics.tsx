@@ -13,25 +13,25 @@ export function ModelFigures({ of, champion }: FiguresProps) {
   if (rows.length === 0) return null;
   const challenges = of.role === "challenger";
   const against = rows.some((row) => row.other !== null);
-  const other = against ? (challenges && champion ? `champion ${champion.version}` : "champion before") : "";
+  const other = against ? (challenges && champion ? `champion ${champion.version}` : "previous champion") : "";
   return (
     <section class="panel" aria-labelledby="figures-title">
       <div class="panel-head">
         <h2 id="figures-title">
-          {challenges ? `Challenger ${of.version} beside the champion` : `How ${of.role || "version"} ${of.version} was judged`}
+          {challenges ? `Challenger ${of.version} compared with the champion` : `Evaluation of ${of.role || "version"} ${of.version}`}
         </h2>
-        <span class="quiet">on the same windows of history, none of which it had learnt from</span>
+        <span class="quiet">on the same held-out windows</span>
       </div>
       <div class="table">
         <table class="judged">
           <thead>
             <tr>
-              <th scope="col">Figure</th>
+              <th scope="col">Metric</th>
               <th scope="col">
                 {of.role || "version"} {of.version}
               </th>
               {against && <th scope="col">{other}</th>}
-              <th scope="col">{against ? "change" : "against naive"}</th>
+              <th scope="col">{against ? "change" : "vs. naive"}</th>
               <th scope="col">seasonal naive</th>
             </tr>
           </thead>
@@ -43,7 +43,7 @@ export function ModelFigures({ of, champion }: FiguresProps) {
         </table>
       </div>
       <p class="gate">
-        The gate says: <b>{of.said || "nothing yet"}</b>.
+        Promotion gate: <b>{of.said || "no decision yet"}</b>.
       </p>
     </section>
   );

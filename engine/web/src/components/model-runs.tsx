@@ -27,12 +27,12 @@ export function ModelRuns({ model, onDone }: RunsProps) {
   return (
     <section class="panel" aria-labelledby="runs-title">
       <div class="panel-head">
-        <h2 id="runs-title">Runs</h2>
+        <h2 id="runs-title">Training runs</h2>
         <Train model={model} busy={busy} onDone={done} />
       </div>
-      <Fault of={found} what="Runs" />
+      <Fault of={found} what="Training runs" />
       {!found.data && !found.error && <Waiting rows={3} />}
-      {found.data && runs.length === 0 && <p class="quiet">None yet. The schedule begins one, or you do.</p>}
+      {found.data && runs.length === 0 && <p class="quiet">No runs yet. Runs start on schedule or with Train now.</p>}
       <ul class="runs">
         {runs.map((run) => (
           <OneRun key={run.id} run={run} />
@@ -46,18 +46,18 @@ function Train({ model, busy, onDone }: RunsProps & { busy: boolean }) {
   const [asking, setAsking] = useState(false);
   const act = async (): Promise<void> => {
     await train(model);
-    onDone("A run was begun.");
+    onDone("Training started.");
   };
   return (
     <>
       <Scoped scope="execute" disabled={busy} onClick={() => setAsking(true)}>
-        {busy ? "One runs already" : "Train now"}
+        {busy ? "Training in progress" : "Train now"}
       </Scoped>
       {asking && (
         <Ask title={`Train ${model} now?`} verb="Train" act={act} onClose={() => setAsking(false)}>
           <p>
-            A new version is trained from the history that there is, in a process of its own, and judged against the champion. It
-            serves only when the gate lets it pass.
+            Trains a new version on the available history in a separate process and compares it with the champion. The version
+            serves only if it passes the promotion gate.
           </p>
         </Ask>
       )}
@@ -84,7 +84,7 @@ function OneRun({ run }: { run: Run }) {
             {run.state === "waiting" ? run.said : `${number(Math.round(run.progress * 100))} %${stageWords(run.stage)}`}
           </>
         ) : (
-          run.said || (run.state === "interrupted" ? "Its process ended; the next run goes on with what it left." : "")
+          run.said || (run.state === "interrupted" ? "The process ended. The next run resumes from its saved state." : "")
         )}
       </span>
       <span class="quiet">

@@ -22,13 +22,13 @@ export function ModelVersions({ model, onDone }: VersionsProps) {
         {previous && <RollBack model={model} to={previous} onDone={onDone} />}
       </div>
       {model.versions.length === 0 ? (
-        <p class="quiet">None was trained yet. The first run makes one; until it passes the gate seasonal naive forecasts.</p>
+        <p class="quiet">No versions yet. The first training run creates one. Until a version passes the promotion gate, seasonal naive forecasts.</p>
       ) : (
         <div class="table">
           <table class="versions">
             <thead>
               <tr>
-                {["Version", "Made", "Trained until", "Loss at the gate", "Live error", "Size", "What the gate said", ""].map((name) => (
+                {["Version", "Created", "Trained until", "Loss at the gate", "Live error", "Size", "Gate result", ""].map((name) => (
                   <th key={name} scope="col">
                     {name || <span class="only-heard">Promote</span>}
                   </th>
@@ -52,16 +52,16 @@ function Version({ model, version: v, onDone }: VersionsProps & { version: Model
     <tr>
       <th scope="row">
         <b>{v.version}</b> {v.role && <span class={v.role === "champion" ? "role champion" : "role"}>{v.role}</span>}
-        <span class="quiet kind">{v.forecaster || v.kind || "not readable"}</span>
+        <span class="quiet kind">{v.forecaster || v.kind || "unreadable"}</span>
       </th>
-      <td data-name="Made">
+      <td data-name="Created">
         <At time={v.stored} seconds={false} />
       </td>
       <td data-name="Trained until">{v.trained_until === null ? "–" : <At time={v.trained_until} seconds={false} />}</td>
       <td data-name="Loss at the gate">{errorText(v.figures["challenger.pinball"])}</td>
       <td data-name="Live error">{errorText(v.live)}</td>
       <td data-name="Size">{value(v.size_bytes, "B")}</td>
-      <td data-name="What the gate said" class="said-of">
+      <td data-name="Gate result" class="said-of">
         {v.said}
       </td>
       <td>{v.role !== "champion" && <Promote model={model} version={v} onDone={onDone} />}</td>
@@ -75,7 +75,7 @@ function Promote({ model, version, onDone }: VersionsProps & { version: ModelVer
   const refused = version.said.startsWith("refused");
   const act = async (): Promise<void> => {
     await promote(model.id, name);
-    onDone(`Version ${name} is the champion.`);
+    onDone(`Version ${name} is now the champion.`);
   };
   return (
     <>
@@ -83,12 +83,12 @@ function Promote({ model, version, onDone }: VersionsProps & { version: ModelVer
         Promote
       </Scoped>
       {asking && (
-        <Ask title={`Let version ${name} serve?`} verb="Promote" warm={refused} act={act} onClose={() => setAsking(false)}>
+        <Ask title={`Promote version ${name}?`} verb="Promote" warm={refused} act={act} onClose={() => setAsking(false)}>
           <p>
-            It becomes the champion in place of {model.serving ? `version ${model.serving}` : "seasonal naive"}, which stays to go
-            back to. Its files are checked before.
+            The version replaces {model.serving ? `version ${model.serving}` : "seasonal naive"} once its files are verified. You can
+            roll back later.
           </p>
-          <p class={refused ? "wrong" : "quiet"}>The gate said of it: {version.said || "nothing"}.</p>
+          <p class={refused ? "wrong" : "quiet"}>Promotion gate: {version.said || "no decision"}.</p>
         </Ask>
       )}
     </>
@@ -107,9 +107,9 @@ function RollBack({ model, to, onDone }: VersionsProps & { to: ModelVersion }) {
         Roll back
       </Scoped>
       {asking && (
-        <Ask title={`Go back to version ${to.version}?`} verb="Roll back" act={act} onClose={() => setAsking(false)}>
+        <Ask title={`Roll back to version ${to.version}?`} verb="Roll back" act={act} onClose={() => setAsking(false)}>
           <p>
-            Version {to.version}, the champion before, serves again from the next forecast on; version {model.serving} is kept.
+            Version {to.version}, the previous champion, serves from the next forecast on. Version {model.serving} is kept.
           </p>
         </Ask>
       )}

@@ -26,18 +26,18 @@ const ADVICE: [(status: number) => boolean, ComponentChildren][] = [
   [
     (s) => s === 0,
     <>
-      Is <code>trimtab up</code> running on that machine? This page tries again by itself.
+      Check that <code>trimtab up</code> is running. This page retries automatically.
     </>,
   ],
   [
     (s) => s === 403,
     <>
-      Your key lacks the scope for this. An administrator makes another one with <code>trimtab key create</code>.
+      Your key lacks the required scope. An administrator can create another key with <code>trimtab key create</code>.
     </>,
   ],
-  [(s) => s === 404, "It may have been dropped by retention, or the address is wrong."],
-  [(s) => s === 429, "Too many requests at once. This page waits and tries again."],
-  [(s) => s >= 500, "The engine's log says more."],
+  [(s) => s === 404, "It may have been removed by retention, or the address is wrong."],
+  [(s) => s === 429, "Too many requests. This page waits and retries."],
+  [(s) => s >= 500, "See the engine log for details."],
 ];
 
 function sentence(text: string): string {

@@ -14,7 +14,7 @@ export function PauseButton() {
   const [asking, setAsking] = useState(false);
   if (!acting || !state) return null;
   const allowed = may(state.on ? "approve" : "execute");
-  const title = state.on ? "Nothing acts. Let the engine act again" : "The engine may act. Stop everything at once";
+  const title = state.on ? "Actions are paused. Resume all actions" : "Actions are enabled. Pause all actions";
   return (
     <>
       <button
@@ -37,16 +37,16 @@ export function PauseButton() {
 function Switch({ on, onClose }: { on: boolean; onClose: () => void }) {
   if (on) {
     return (
-      <Ask title="Let the engine act again?" verb="Resume" wants="perhaps a reason" act={resumeAll} onClose={onClose}>
-        <p>Approved and automatic actions go on from now, within their guardrails.</p>
+      <Ask title="Resume actions?" verb="Resume" wants="perhaps a reason" act={resumeAll} onClose={onClose}>
+        <p>Approved and automatic actions can run again, subject to the guard rules.</p>
       </Ask>
     );
   }
   return (
-    <Ask title="Stop everything?" verb="Pause" wants="perhaps a reason" warm act={pauseAll} onClose={onClose}>
+    <Ask title="Pause all actions?" verb="Pause" wants="perhaps a reason" warm act={pauseAll} onClose={onClose}>
       <p>
-        From within a second no action starts, whoever asks for it, also after a restart, until a person resumes. What is
-        under way is still watched, but the engine takes nothing back by itself. People still can: <b>Undo</b> works.
+        No action starts until an operator resumes, even after a restart. Running actions are still verified, but the engine
+        does not roll them back automatically. Operators can still use <b>Roll back</b>.
       </p>
     </Ask>
   );
@@ -58,7 +58,7 @@ export function PausedBanner() {
   return (
     <div class="banner paused" role="status">
       <span>
-        <b>Paused: nothing acts.</b> {state.by && `By ${state.by}`}
+        <b>Actions are paused.</b> {state.by && `By ${state.by}`}
         {state.since && (
           <>
             , <Ago time={state.since} />

@@ -86,12 +86,12 @@ function Standing({ recommendation: r }: { recommendation: Recommendation }) {
 function Facts({ recommendation: r }: { recommendation: Recommendation }) {
   const facts: [string, ComponentChildren][] = [
     ["Wrong if", r.disproof],
-    ["Costs", r.cost],
+    ["Cost", r.cost],
     ["Reason", r.reason],
     ["Pattern", patternWords(r.pattern)],
-    ["Seen", r.incident_id ? <a href={href(["incidents", r.incident_id])}>in an incident</a> : "without an incident"],
+    ["Raised for", r.incident_id ? <a href={href(["incidents", r.incident_id])}>an incident</a> : "no incident"],
     ["Proposed", <>by {r.proposer}, <Ago time={r.created} /></>],
-    ["By hand", r.command && <code class="command">{r.command}</code>],
+    ["Manual command", r.command && <code class="command">{r.command}</code>],
   ];
   return (
     <dl class="facts">
@@ -123,7 +123,7 @@ function Decide({ recommendation: r, unit, onDecided }: CardProps) {
   const doable = r.subject !== BY_HAND;
   const approve = async (): Promise<void> => {
     await decide(r.id, "approve");
-    onDecided(`Approved: ${r.title}. It is done as soon as the guardrails allow.`);
+    onDecided(`Approved: ${r.title}. It runs as soon as the guard rules allow it.`);
   };
   const atOnce = async (): Promise<void> => {
     setBusy(true);
@@ -191,9 +191,9 @@ function AskFor({ what, recommendation: r, unit, approve, onDecided, onClose }: 
       onDecided(`Dismissed: ${r.title}.`);
     };
     return (
-      <Ask title="Dismiss this?" verb="Dismiss" wants="reason" act={act} onClose={onClose}>
+      <Ask title="Dismiss this recommendation?" verb="Dismiss" wants="reason" act={act} onClose={onClose}>
         {about}
-        <p class="quiet">The reason is learnt from: the same is not proposed again without something new.</p>
+        <p class="quiet">The same change is not proposed again without new evidence.</p>
       </Ask>
     );
   }
@@ -203,7 +203,7 @@ function AskFor({ what, recommendation: r, unit, approve, onDecided, onClose }: 
       onDecided(`Scheduled: ${r.title}.`);
     };
     return (
-      <Ask title="Do this later?" verb="Schedule" wants="a time" act={act} onClose={onClose}>
+      <Ask title="Schedule this recommendation?" verb="Schedule" wants="a time" act={act} onClose={onClose}>
         {about}
       </Ask>
     );
@@ -214,14 +214,14 @@ function AskFor({ what, recommendation: r, unit, approve, onDecided, onClose }: 
       return;
     }
     const action = await applyNow(r.id);
-    const then = action.state === "proposed" ? "It is done as soon as the guardrails allow." : "It is watched now.";
+    const then = action.state === "proposed" ? "It runs as soon as the guard rules allow it." : "Verification is running.";
     onDecided(`Applied: ${r.title}. ${then}`, action);
   };
   return (
-    <Ask title={what === "approve" ? "Approve this?" : "Do this now?"} verb={what === "approve" ? "Approve" : "Apply"} warm={r.risk !== "low"} act={act} onClose={onClose}>
+    <Ask title={what === "approve" ? "Approve this recommendation?" : "Apply this recommendation now?"} verb={what === "approve" ? "Approve" : "Apply"} warm={r.risk !== "low"} act={act} onClose={onClose}>
       {about}
       <p class="quiet">
-        <RiskBadge risk={r.risk} /> {r.cost && `Costs ${r.cost}. `}It is watched afterwards and undone when it does harm.
+        <RiskBadge risk={r.risk} /> {r.cost && `Cost: ${r.cost}. `}The effect is verified, and the change is rolled back if it does harm.
       </p>
     </Ask>
   );

@@ -21,9 +21,9 @@ function told(s: Series): string {
 
 const LEGEND: [string, string][] = [
   ["still", "learning"],
-  ["calm0", "usual"],
-  ["calm2", "rarer"],
-  ["hot", "unusual"],
+  ["calm0", "normal"],
+  ["calm2", "rare"],
+  ["hot", "anomalous"],
 ];
 
 export function Wall() {
@@ -32,7 +32,7 @@ export function Wall() {
   const shown = [...data.items].sort((a, b) => (a.series < b.series ? -1 : 1));
   const total = data.total ?? data.items.length;
   const warm = shown.filter((s) => s.anomaly_id !== null).length;
-  const more = total > shown.length ? `, the ${MOST} most unusual of them shown` : "";
+  const more = total > shown.length ? `, showing the ${MOST} most anomalous` : "";
   return (
     <section class="panel" aria-labelledby="wall-title">
       <div class="panel-head">
@@ -46,12 +46,12 @@ export function Wall() {
           ))}
         </span>
       </div>
-      <div class="wall" role="img" aria-label={`${plural(total, "series", "series")}${more}, ${warm} of them unusual now`}>
+      <div class="wall" role="img" aria-label={`${plural(total, "series", "series")}${more}, ${warm} anomalous now`}>
         {shown.map((s) => (
           <a key={s.id} class={`cell ${kind(s)}`} href={href(["series", s.id])} title={told(s)} tabIndex={-1} />
         ))}
       </div>
-      {more && <p class="quiet">Shown are the {MOST} most unusual of {plural(total, "series", "series")}.</p>}
+      {more && <p class="quiet">Showing the {MOST} most anomalous of {plural(total, "series", "series")}.</p>}
     </section>
   );
 }

@@ -41,7 +41,7 @@ export function At({ time, seconds = true }: { time: string; seconds?: boolean }
 
 export function Learning({ seconds }: { seconds: number }) {
   return (
-    <span class="learning" title="It is scored once enough of its usual behaviour has been seen">
+    <span class="learning" title="Scoring starts after enough samples of normal behaviour">
       {learning(seconds)}
     </span>
   );

@@ -5,7 +5,7 @@ import { href } from "../router.ts";
 import type { SourceStatus } from "../types.ts";
 import { Ago } from "./series-name.tsx";
 
-const STATES: Record<SourceStatus["state"], string> = { up: "up", starting: "starting", unknown: "unknown" };
+const STATES: Record<SourceStatus["state"], string> = { up: "up", starting: "starting", unknown: "unavailable" };
 
 export function Sources({ sources }: { sources: SourceStatus[] }) {
   return (
@@ -15,7 +15,7 @@ export function Sources({ sources }: { sources: SourceStatus[] }) {
       </div>
       {sources.length === 0 && (
         <p class="quiet">
-          None is configured. Give one in <code>trimtab.yaml</code> under <code>sources</code>, or start{" "}
+          No sources configured. Add one to <code>trimtab.yaml</code> under <code>sources</code>, or start{" "}
           <code>trimtab up --prometheus URL</code>.
         </p>
       )}
@@ -42,7 +42,7 @@ function Source({ source }: { source: SourceStatus }) {
             {source.name}
           </a>{" "}
           <span class="quiet">
-            {plural(source.series, "series", "series")}, each {duration(source.interval_s)}
+            {plural(source.series, "series", "series")}, every {duration(source.interval_s)}
             {source.since && source.state !== "up" && (
               <>
                 , since <Ago time={source.since} />
@@ -51,11 +51,11 @@ function Source({ source }: { source: SourceStatus }) {
           </span>
         </p>
         {source.detail && <p class="source-detail">{source.detail}</p>}
-        {source.state === "unknown" && <p class="quiet">Nothing is concluded from it while it does not answer.</p>}
+        {source.state === "unknown" && <p class="quiet">Its series count as unknown until the source responds.</p>}
         {warming && <Warming share={source.warm_progress ?? 0} />}
         {source.left_out > 0 && (
           <p class="quiet">
-            {count(source.left_out)} series are over the cap and left out; <code>trimtab doctor</code> lists them.
+            {count(source.left_out)} series exceed the limit and are not monitored; run <code>trimtab doctor</code> to list them.
           </p>
         )}
       </div>

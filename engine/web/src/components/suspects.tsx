@@ -25,8 +25,8 @@ export function Suspects({ suspects, window }: { suspects: Suspect[]; window: Wi
   return (
     <section class="panel suspects" aria-labelledby="suspects-title">
       <div class="panel-head">
-        <h2 id="suspects-title">Where it may have begun</h2>
-        <span class="quiet">likeliest first</span>
+        <h2 id="suspects-title">Suspected root causes</h2>
+        <span class="quiet">most likely first</span>
       </div>
       <ol class="suspect-list">
         {suspects.map((one, i) => (
@@ -49,7 +49,7 @@ function Name({ suspect: s }: { suspect: Suspect }) {
       <span class="metric">{s.entity}</span> <span class="quiet">{count(s.weight * 100)} %</span>
       <span class="suspect-series">{s.series}</span>
       <span class="quiet">
-        moved at <At time={s.moved} />, score {score(s.size)}: {s.why}
+        changed at <At time={s.moved} />, score {score(s.size)}: {s.why}
       </span>
     </span>
   );
@@ -59,7 +59,7 @@ function Small({ id, window: [since, until], name }: { id: string; window: Windo
   const { data } = useLive(`suspect-${id}`, (signal) => getScores(id, since, until, 160, signal), 10_000);
   const drawn = useMemo(() => (data ? withGaps(parsed(data)) : null), [data]);
   if (!drawn || drawn.time.length === 0) return <span class="spark" />;
-  return <Sparkline data={drawn} since={since} until={until} label={`${name} and its expected band`} />;
+  return <Sparkline data={drawn} since={since} until={until} label={`${name} with expected range`} />;
 }
 
 function Large({ suspect, window: around }: { suspect: Suspect; window: Window }) {
@@ -80,8 +80,8 @@ function Large({ suspect, window: around }: { suspect: Suspect; window: Window }
       <Fault of={scores} what="Scores" />
       {!scores.data && !scores.error && <Waiting rows={6} />}
       {scores.data?.time.length === 0 && (
-        <Notice kind="calm" title="Its samples are not kept any more">
-          Scores are kept as long as <code>retention</code> in trimtab.yaml says.
+        <Notice kind="calm" title="Samples are no longer stored">
+          Scores are kept for the <code>retention</code> period in trimtab.yaml.
         </Notice>
       )}
       {scores.data && scores.data.time.length > 0 && (

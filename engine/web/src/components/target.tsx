@@ -28,7 +28,7 @@ export function TargetPanel({ tool, target, onDone }: { tool: string; target: st
       </div>
       <Fault of={found} what={target} />
       {!view && !found.error && <Waiting rows={5} />}
-      {view?.problem && <p class="wrong">Not all could be read: {view.problem}</p>}
+      {view?.problem && <p class="wrong">Some values could not be read: {view.problem}</p>}
       {view && <Figures metrics={view.metrics} />}
       {view && view.actions.length > 0 && (
         <div class="decide">
@@ -53,7 +53,7 @@ function Figures({ metrics }: { metrics: Record<string, number | null> }) {
       <FigureList figures={all.slice(0, SHOWN)} />
       {all.length > SHOWN && (
         <details class="numbers">
-          <summary>{`${all.length - SHOWN} more figures`}</summary>
+          <summary>{`${all.length - SHOWN} more metrics`}</summary>
           <FigureList figures={all.slice(SHOWN)} />
         </details>
       )}
@@ -84,18 +84,17 @@ interface OneClickProps {
 function OneClick({ tool, target, action, onDone }: OneClickProps) {
   const [asking, setAsking] = useState(false);
   const name = action.name.replaceAll("_", " ");
-  const act = async (): Promise<void> => onDone(`Told ${target}: ${name}.`, await runAction(tool, target, action.name));
+  const act = async (): Promise<void> => onDone(`Ran ${name} on ${target}.`, await runAction(tool, target, action.name));
   return (
     <>
       <Scoped scope="execute" onClick={() => setAsking(true)}>
         {name}
       </Scoped>
       {asking && (
-        <Ask title={`${name}: ${target}?`} verb={`Do it: ${name}`} warm={action.risk !== "low"} act={act} onClose={() => setAsking(false)}>
+        <Ask title={`Run ${name} on ${target}?`} verb={`Run ${name}`} warm={action.risk !== "low"} act={act} onClose={() => setAsking(false)}>
           <p>{action.help}</p>
           <p class="quiet">
-            <RiskBadge risk={action.risk} /> {action.reduces && "It takes capacity away for a while. "}The guardrails hold here,
-            too.
+            <RiskBadge risk={action.risk} /> {action.reduces && "Reduces capacity temporarily. "}Guard rules apply.
           </p>
         </Ask>
       )}
@@ -109,7 +108,7 @@ function Knobs({ entries, onDone }: { entries: KnobEntry[]; onDone: Done }) {
       <table class="knobs stack">
         <thead>
           <tr>
-            {["Setting", "Value", "Allowed", "A change lasts", ""].map((name) => (
+            {["Setting", "Value", "Allowed", "Change lasts", ""].map((name) => (
               <th key={name} scope="col">
                 {name}
               </th>
@@ -129,7 +128,7 @@ function Knobs({ entries, onDone }: { entries: KnobEntry[]; onDone: Done }) {
 function allowed(knob: Knob): string {
   if (knob.type === "bool") return "on or off";
   if (knob.type === "choice") return knob.choices.filter((choice) => !knob.denied.includes(choice)).join(", ");
-  return knob.low === null && knob.high === null ? "no bound is known" : range(knob.low, knob.high, knob.unit);
+  return knob.low === null && knob.high === null ? "no known bounds" : range(knob.low, knob.high, knob.unit);
 }
 
 function KnobRow({ entry, onDone }: { entry: KnobEntry; onDone: Done }) {
@@ -147,9 +146,9 @@ function KnobRow({ entry, onDone }: { entry: KnobEntry; onDone: Done }) {
         {reading?.note && <span class="quiet help">{reading.note}</span>}
       </td>
       <td data-name="Allowed">{allowed(knob)}</td>
-      <td data-name="A change lasts">
+      <td data-name="Change lasts">
         {reading?.lasts}
-        {knob.restart_needed && <span class="quiet help">from the next restart on</span>}
+        {knob.restart_needed && <span class="quiet help">takes effect after a restart</span>}
       </td>
       <td>
         {reading && (
@@ -186,7 +185,7 @@ function SetKnob({ entry, before, onDone, onClose }: SetKnobProps) {
   return (
     <Ask title={`Set ${knob.name} of ${target}`} verb={after === null ? "Reset" : "Set"} warm={risky} blocked={blocked} act={act} onClose={onClose}>
       <label class="given-field">
-        {knob.unit ? `Value in ${knob.unit}${EXAMPLES[knob.unit] ?? ""}` : "Value"}; empty resets it
+        {knob.unit ? `Value in ${knob.unit}${EXAMPLES[knob.unit] ?? ""}` : "Value"}; leave empty to reset
         <ValueInput knob={knob} text={text} onInput={setText} />
       </label>
       <p class="understood" role="status">
@@ -196,20 +195,19 @@ function SetKnob({ entry, before, onDone, onClose }: SetKnobProps) {
       </p>
       {risky && (
         <label class="meant">
-          <input type="checkbox" checked={meant} onChange={(event) => setMeant(event.currentTarget.checked)} /> That is what I
-          want
+          <input type="checkbox" checked={meant} onChange={(event) => setMeant(event.currentTarget.checked)} /> I want to reset this setting
         </label>
       )}
       <p class="quiet">
-        It is set only if its value is still {valueWords(before, knob.unit, knob.zero)}, and within the guardrails; a value that
-        stood here before may be set back at once.
+        Applied only if the current value is still {valueWords(before, knob.unit, knob.zero)} and the guard rules allow it. A
+        previous value can be restored immediately.
       </p>
     </Ask>
   );
 }
 
 /** After `Value in B`. */
-const EXAMPLES: Record<string, string> = { B: ", as 64 MiB", s: ", as 30 s or 5 min", ms: ", as 200 ms or 2 s", ratio: ", as 25 %" };
+const EXAMPLES: Record<string, string> = { B: ", e.g. 64 MiB", s: ", e.g. 30 s or 5 min", ms: ", e.g. 200 ms or 2 s", ratio: ", e.g. 25 %" };
 
 function Understood({ knob, before, after }: { knob: Knob; before: Value; after: Value }) {
   return (

@@ -22,7 +22,7 @@ export function EffectWords({ effect }: { effect: Effect }) {
     <span class="effect">
       <span class="effect-figure">{effect.figure}</span> {value(effect.before, effect.unit)}{" "}
       <span aria-label="to">→</span> <b>{value(effect.expected, effect.unit)}</b>{" "}
-      <span class="quiet" title="It lies in this interval in 9 of 10 cases">
+      <span class="quiet" title="90 % interval">
         ({range(effect.low, effect.high, effect.unit)})
       </span>
     </span>
@@ -58,4 +58,4 @@ export function RiskBadge({ risk }: { risk: Risk }) {
 
 /** A share of 0..1 as sure as it is. */
 export const sure = (share: number | null): string =>
-  share === null ? "" : `${count(share * 100)}${NBSP}% sure`;
+  share === null ? "" : `${count(share * 100)}${NBSP}% confidence`;

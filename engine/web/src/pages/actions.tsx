@@ -14,7 +14,7 @@ const PAGE = 50;
 function useSaid(again: () => void): [Said | null, (back: Action) => void] {
   const [said, setSaid] = useState<Said | null>(null);
   const undone = (back: Action): void => {
-    setSaid({ words: "Taken back.", action: back });
+    setSaid({ words: "Rolled back.", action: back });
     again();
   };
   return [said, undone];
@@ -39,19 +39,19 @@ export function ActionsPage() {
       {under.map((action) => (
         <ActionCard key={action.id} id={action.id} unit={unit} onUndone={undone} />
       ))}
-      {running.data && under.length === 0 && <p class="quiet">No action is under way.</p>}
+      {running.data && under.length === 0 && <p class="quiet">No actions are running.</p>}
       <Fault of={all} what="Actions" />
       {!all.data && !all.error && <Waiting rows={6} />}
       {all.data?.items.length === 0 && (
-        <Notice kind="calm" title="Nothing was changed yet">
-          What is approved in the <a href="#/inbox">inbox</a>, done by hand under <a href="#/tools">tools</a>, or allowed by
-          mode <code>auto</code> appears here.
+        <Notice kind="calm" title="No actions yet">
+          Changes approved in the <a href="#/inbox">inbox</a>, made manually under <a href="#/tools">tools</a>, or made in mode{" "}
+          <code>auto</code> appear here.
         </Notice>
       )}
       {past.length > 0 && (
         <section class="panel" aria-labelledby="past-title">
           <div class="panel-head">
-            <h2 id="past-title">Ended</h2>
+            <h2 id="past-title">Finished</h2>
           </div>
           <ul class="rows" onKeyDown={walkList}>
             {past.map((action) => (
@@ -71,7 +71,7 @@ export function ActionPage({ id }: { id: string }) {
   const action = found.data;
   return (
     <>
-      <nav class="crumbs" aria-label="Where you are">
+      <nav class="crumbs" aria-label="Breadcrumb">
         <a href="#/actions">Actions</a>
       </nav>
       <h1>{action ? `${action.subject.replaceAll("_", " ")} of ${action.target}` : "Action"}</h1>
@@ -79,13 +79,13 @@ export function ActionPage({ id }: { id: string }) {
       <ActionCard id={id} unit={unit} onUndone={undone} />
       {action?.recommendation && (
         <p>
-          It was recommended: <a href={href(["inbox", action.recommendation.id])}>{action.recommendation.title}</a>
+          Recommendation: <a href={href(["inbox", action.recommendation.id])}>{action.recommendation.title}</a>
         </p>
       )}
       {action && action.audit.length > 0 && (
         <section class="panel" aria-labelledby="audit-title">
           <div class="panel-head">
-            <h2 id="audit-title">In the audit</h2>
+            <h2 id="audit-title">Audit log</h2>
           </div>
           <AuditTable rows={action.audit} />
         </section>

@@ -157,17 +157,16 @@ function List({ items, length }: { items: Anomaly[]; length: number | undefined 
 function Nothing({ filtered }: { filtered: boolean }) {
   if (!filtered) {
     return (
-      <Notice kind="calm" title="No anomaly yet">
-        Each series is learnt first; after that, what is rarer than the false-alarm budget appears here. The{" "}
-        <a href="#/">overview</a> says how far that is.
+      <Notice kind="calm" title="No anomalies yet">
+        Trimtab first learns the normal behaviour of each series. The <a href="#/">overview</a> shows the progress.
       </Notice>
     );
   }
   const clear = { search: "", open: "", source: "", direction: "", score: "", time: "" };
   return (
-    <Notice kind="calm" title="No anomaly matches">
+    <Notice kind="calm" title="No matching anomalies">
       <button type="button" class="button small" onClick={() => replaceQuery(clear)}>
-        Drop the filters
+        Clear filters
       </button>
     </Notice>
   );

@@ -41,7 +41,7 @@ export function AnomalyPage({ id }: { id: string }) {
   }
   return (
     <>
-      <nav class="crumbs" aria-label="Where you are">
+      <nav class="crumbs" aria-label="Breadcrumb">
         <a href="#/anomalies">Anomalies</a>
       </nav>
       <Subject anomaly={a} now={now} />
@@ -66,12 +66,12 @@ function Subject({ anomaly: a, now }: { anomaly: Anomaly; now: number }) {
         </h1>
         <p class="now">
           <span class={a.end === null ? "badge" : "badge over"}>
-            {a.end === null ? "going on" : "over"}, began <Ago time={a.start} />
+            {a.end === null ? "ongoing" : "ended"}, started <Ago time={a.start} />
           </span>
           <ScoreBar score={a.score} bare />
           <span class="quiet">peak score {score(a.score)}</span>
           <a class="button small" href={href(["series", a.series_id])}>
-            Open the series
+            Open series
           </a>
         </p>
         <p class="story">{story(a, unit, now)}</p>
@@ -94,16 +94,16 @@ function Picture({ anomaly: a, unit, now }: { anomaly: Anomaly; unit: string; no
   );
   const anomalies = near.data?.items ?? [a];
   return (
-    <section class="panel picture" aria-label="Picture">
+    <section class="panel picture" aria-label="Chart">
       <div class="tools">
-        <span class="quiet">the anomaly and what is usual around it</span>
+        <span class="quiet">the anomaly and the samples around it</span>
         <ZoomButtons window={window} zoomed={zoom !== null} />
       </div>
       <Fault of={scores} what="Scores" />
       {!scores.data && !scores.error && <Waiting rows={6} />}
       {scores.data?.time.length === 0 && (
-        <Notice kind="calm" title="Its samples are not kept any more">
-          Scores are kept as long as <code>retention</code> in trimtab.yaml says.
+        <Notice kind="calm" title="Samples are no longer stored">
+          Scores are kept for the <code>retention</code> period in trimtab.yaml.
         </Notice>
       )}
       {scores.data && scores.data.time.length > 0 && (
@@ -125,10 +125,10 @@ function Detectors({ anomaly }: { anomaly: Anomaly }) {
   return (
     <section class="panel" aria-labelledby="detectors-title">
       <div class="panel-head">
-        <h2 id="detectors-title">What found it</h2>
+        <h2 id="detectors-title">Detectors</h2>
         <span class="quiet">strongest first</span>
       </div>
-      {anomaly.detectors.length === 0 && <p class="quiet">No detector is named.</p>}
+      {anomaly.detectors.length === 0 && <p class="quiet">No detector recorded.</p>}
       <ol class="detectors">
         {anomaly.detectors.map((name) => (
           <li key={name}>
@@ -155,8 +155,8 @@ function Together({ anomaly, now }: { anomaly: Anomaly; now: number }) {
   return (
     <section class="panel" aria-labelledby="together-title">
       <div class="panel-head">
-        <h2 id="together-title">At the same time</h2>
-        <span class="quiet">within 5 min of its beginning</span>
+        <h2 id="together-title">Concurrent anomalies</h2>
+        <span class="quiet">started within 5 min</span>
       </div>
       <ul class="rows" onKeyDown={walkList}>
         {others.slice(0, 10).map((a) => (

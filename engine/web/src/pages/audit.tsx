@@ -30,15 +30,15 @@ export function AuditPage() {
     <>
       <h1>Audit</h1>
       <Check />
-      <Fault of={newest} what="The audit" />
+      <Fault of={newest} what="Audit log" />
       {!newest.data && !newest.error && <Waiting rows={10} />}
       {newest.data && rows.length === 0 && (
-        <Notice kind="calm" title="Nothing was decided yet">
-          Every recommendation, approval, action, pause and switched tool leaves a row here that cannot be changed unseen.
+        <Notice kind="calm" title="No entries yet">
+          Every recommendation, approval, action, pause and tool change is recorded here. Later edits of a row are detected.
         </Notice>
       )}
       {rows.length > 0 && (
-        <section class="panel" aria-label="Audit, newest first">
+        <section class="panel" aria-label="Audit log, newest first">
           <AuditTable rows={rows} />
         </section>
       )}
@@ -76,13 +76,13 @@ function Check() {
   return (
     <div class="check" role="status">
       <button type="button" class="button small" disabled={busy} onClick={() => void check()}>
-        {busy ? "Checking…" : "Check the chain"}
+        {busy ? "Verifying…" : "Verify the hash chain"}
       </button>
-      {found?.ok && <span class="whole">Whole: {plural(found.rows, "row", "rows")}, each hash fits the one before.</span>}
+      {found?.ok && <span class="whole">Verified: {plural(found.rows, "row", "rows")}, every hash matches the previous row.</span>}
       {found && !found.ok && (
         <span class="wrong">
-          Not whole: {found.problem}. Of {count(found.rows)} rows trust none after that place; keep the database and look
-          for who could write to it.
+          Verification failed: {found.problem}. Of {count(found.rows)} rows, do not trust any after that point. Keep the database
+          and check who had write access.
         </span>
       )}
       {wrong && <span class="wrong">{wrong}</span>}

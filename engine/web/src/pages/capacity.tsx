@@ -32,11 +32,11 @@ export function CapacityPage() {
 function Nothing() {
   return (
     <>
-      <Notice kind="calm" title="Nothing is named that is scaled with its load">
-        Name services, pools or caches in trimtab.yaml, and this page says how many each needs, now and before the load is
-        there. Nothing is changed by that: an autoscaler asks, or a tool is named and you decide.
+      <Notice kind="calm" title="No capacity targets configured">
+        List services, pools or caches in trimtab.yaml. This page then shows how many instances each needs for the current and
+        the forecast load. Nothing changes automatically: an autoscaler reads the count, or you approve a change by a tool.
       </Notice>
-      <Copied text={CAPACITY_YAML} what="the settings" />
+      <Copied text={CAPACITY_YAML} what="settings" />
     </>
   );
 }
@@ -74,20 +74,20 @@ function Counts({ of: c }: { of: Capacity }) {
     <div class="wanted">
       <p class="wanted-count">
         {c.wanted === null ? (
-          <b class="not-known">not known</b>
+          <b class="not-known">unknown</b>
         ) : (
           <>
             <b>{counted(c.wanted, c.kind)}</b> wanted
           </>
         )}
         <span class="quiet">
-          {same ? "as there are" : `there ${c.current === null || c.current === 1 ? "is" : "are"} ${counted(c.current, c.kind)}`}
-          {c.ready !== null && c.current !== null && c.ready < c.current && `, ${counted(c.ready, c.kind)} of them serve`}
+          {same ? "no change" : `${counted(c.current, c.kind)} now`}
+          {c.ready !== null && c.current !== null && c.ready < c.current && `, ${counted(c.ready, c.kind)} ready`}
         </span>
       </p>
       <p>
         {whyWords(c)}
-        {c.wanted === null && " An autoscaler that asks is told so, and leaves the count as it is."}
+        {c.wanted === null && " Autoscalers receive no count and make no change."}
       </p>
     </div>
   );
@@ -96,14 +96,14 @@ function Counts({ of: c }: { of: Capacity }) {
 function Facts({ of: c }: { of: Capacity }) {
   const cost = costWords(c);
   const facts: [string, string][] = [
-    ["Load now", value(c.load, c.unit)],
-    ["One can do", estimateWords(c.capacity_per_replica, c.unit)],
-    ["Starts in", estimateWords(c.startup_s, "s")],
-    ["Aims at", `${value(c.target_utilisation, "ratio")} of it`],
-    ["By the load of now", c.floor === null ? "not known" : counted(c.floor, c.kind)],
-    ["By what is ahead", c.ahead === null ? "no forecast yet" : counted(c.ahead, c.kind)],
-    ["Cost", cost ?? "not known: set cost_per_replica_hour"],
-    ["Looks ahead", c.path ? `${value(Math.max(...c.path.ahead_s), "s")}, as long as a start takes` : "not yet"],
+    ["Current load", value(c.load, c.unit)],
+    ["Capacity per instance", estimateWords(c.capacity_per_replica, c.unit)],
+    ["Start-up time", estimateWords(c.startup_s, "s")],
+    ["Target utilisation", value(c.target_utilisation, "ratio")],
+    ["Needed for current load", c.floor === null ? "unknown" : counted(c.floor, c.kind)],
+    ["Needed for forecast load", c.ahead === null ? "no forecast yet" : counted(c.ahead, c.kind)],
+    ["Cost", cost ?? "unknown: set cost_per_replica_hour"],
+    ["Look-ahead", c.path ? `${value(Math.max(...c.path.ahead_s), "s")} (start-up time)` : "not available yet"],
   ];
   return (
     <dl class="plan-facts">
@@ -140,19 +140,19 @@ function Ways({ of: c }: { of: Capacity }) {
         {!advice && (
           <span class="quiet">
             {c.tool
-              ? `No recommendation stands now; one changes ${c.knob} of ${c.target || c.tool} by ${c.tool}. `
-              : "Only figures: no tool is named that would change it. "}
+              ? `No open recommendation. ${c.tool} can change ${c.knob} of ${c.target || c.tool}. `
+              : "Read-only: no tool is configured to change it. "}
           </span>
         )}
         {c.load_id ? (
-          <a href={href(["series", c.load_id])}>Its load, and what is ahead of it</a>
+          <a href={href(["series", c.load_id])}>Load series and forecast</a>
         ) : (
-          c.series_ids[0] && <a href={href(["series", c.series_ids[0]])}>A series that it rests on</a>
+          c.series_ids[0] && <a href={href(["series", c.series_ids[0]])}>Input series</a>
         )}
       </p>
       <details class="numbers">
-        <summary>Let KEDA ask</summary>
-        <Copied text={kedaYaml(c.name, engine)} what="the trigger" />
+        <summary>Use with KEDA</summary>
+        <Copied text={kedaYaml(c.name, engine)} what="trigger" />
       </details>
     </div>
   );

@@ -12,7 +12,7 @@ import { RecommendationCard } from "../components/recommendation.tsx";
 import { href, replaceQuery } from "../router.ts";
 
 const STATES: readonly Option[] = [
-  ["", "to decide"],
+  ["", "pending"],
   ["approved", "approved"],
   ["scheduled", "scheduled"],
   ["applied", "applied"],
@@ -38,7 +38,7 @@ export function SaidLine({ said }: { said: Said | null }) {
   return (
     <p class="said" role="status">
       {said && `${said.words} `}
-      {said?.action && <a href={href(["actions", said.action.id])}>See how it does</a>}
+      {said?.action && <a href={href(["actions", said.action.id])}>View action</a>}
     </p>
   );
 }
@@ -67,7 +67,7 @@ export function InboxPage({ query }: { query: Record<string, string> }) {
       {found.data?.items.map((r) => (
         <RecommendationCard key={r.id} recommendation={r} unit={unit(r)} onDecided={decided} />
       ))}
-      {found.data?.next && <p class="more quiet">Older ones are left out; choose a state, or ask the API.</p>}
+      {found.data?.next && <p class="more quiet">Older recommendations are not shown. Filter by state or use the API.</p>}
     </>
   );
 }
@@ -77,17 +77,17 @@ function HadItBeenAuto() {
   const { data } = useLive("shadow", getShadowSum, 30_000);
   if (!data || data.actions === 0) return null;
   const ends: [number, string][] = [
-    [data.over, "ended without"],
-    [data.done, "done by people after all"],
-    [data.changed, "met by another change"],
-    [data.went_on, "still there after a day"],
+    [data.over, "ended without it"],
+    [data.done, "done by an operator"],
+    [data.changed, "superseded by another change"],
+    [data.went_on, "still present after a day"],
     [data.open, "still open"],
   ];
   const told = ends.filter(([n]) => n > 0).map(([n, words]) => `${n} ${words}`);
   return (
     <p class="quiet">
-      Had the mode been auto: {plural(data.actions, "action", "actions")}. Of what they were for: {told.join(", ")}
-      {data.worse > 0 && `; ${data.worse} became worse meanwhile`}.
+      Mode auto would have run {plural(data.actions, "action", "actions")}. Outcome without them: {told.join(", ")}
+      {data.worse > 0 && `; ${data.worse} became worse`}.
     </p>
   );
 }
@@ -95,7 +95,7 @@ function HadItBeenAuto() {
 function Nothing({ toDecide }: { toDecide: boolean }) {
   if (!toDecide) {
     return (
-      <Notice kind="calm" title="None in this state">
+      <Notice kind="calm" title="No recommendations in this state">
         <button type="button" class="button small" onClick={() => replaceQuery({ state: "all" })}>
           Show all
         </button>
@@ -103,9 +103,8 @@ function Nothing({ toDecide }: { toDecide: boolean }) {
     );
   }
   return (
-    <Notice kind="calm" title="Nothing to decide">
-      When a change would help, in an incident or without one, it appears here with its evidence. The{" "}
-      <a href="#/tools">tools</a> say what can be changed.
+    <Notice kind="calm" title="No pending recommendations">
+      Changes that would help appear here with their evidence. See <a href="#/tools">tools</a> for what can be changed.
     </Notice>
   );
 }
@@ -122,7 +121,7 @@ export function RecommendationPage({ id }: { id: string }) {
   };
   return (
     <>
-      <nav class="crumbs" aria-label="Where you are">
+      <nav class="crumbs" aria-label="Breadcrumb">
         <a href="#/inbox">Recommendations</a>
       </nav>
       <h1>{r.title}</h1>
@@ -130,13 +129,13 @@ export function RecommendationPage({ id }: { id: string }) {
       <RecommendationCard recommendation={r} unit={unit(r)} onDecided={decided} />
       {r.incident_id && (
         <p>
-          <a href={href(["incidents", r.incident_id])}>The incident that it is for</a>
+          <a href={href(["incidents", r.incident_id])}>Related incident</a>
         </p>
       )}
       {r.actions.length > 0 && (
         <section class="panel" aria-labelledby="acts-title">
           <div class="panel-head">
-            <h2 id="acts-title">What came of it</h2>
+            <h2 id="acts-title">Actions</h2>
           </div>
           <ul class="rows">
             {r.actions.map((action) => (

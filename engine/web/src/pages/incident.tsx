@@ -40,7 +40,7 @@ export function IncidentPage({ id }: { id: string }) {
   const window = around(incident, now);
   return (
     <>
-      <nav class="crumbs" aria-label="Where you are">
+      <nav class="crumbs" aria-label="Breadcrumb">
         <a href="#/incidents">Incidents</a>
       </nav>
       <Heading found={found} incident={incident} now={now} />
@@ -74,7 +74,7 @@ function Heading({ found, incident, now }: HeadingProps) {
           {incident.acknowledged_by && ` by ${incident.acknowledged_by}`}
         </span>
         <span class="quiet">
-          {incident.end === null ? "going on" : "over"}, began <Ago time={incident.start} />
+          {incident.end === null ? "ongoing" : "ended"}, started <Ago time={incident.start} />
         </span>
         {incident.mass && <span class="badge">mass event</span>}
         <Verbs incident={incident} again={found.again} />
@@ -87,7 +87,7 @@ function Heading({ found, incident, now }: HeadingProps) {
       )}
       {incident.merged_into && (
         <p>
-          It was put into <a href={href(["incidents", incident.merged_into])}>another incident</a>.
+          Merged into <a href={href(["incidents", incident.merged_into])}>another incident</a>.
         </p>
       )}
     </header>
@@ -95,9 +95,9 @@ function Heading({ found, incident, now }: HeadingProps) {
 }
 
 const VERBS = {
-  acknowledge: ["Acknowledge", "You look after it; others see that somebody does."],
-  resolve: ["Resolve", "It is over, or is no trouble."],
-  reopen: ["Reopen", "It is not over after all."],
+  acknowledge: ["Acknowledge", "Shows others that you are handling the incident."],
+  resolve: ["Resolve", "Marks the incident as over or harmless."],
+  reopen: ["Reopen", "Marks the incident as not over."],
 } as const;
 
 function Verbs({ incident, again }: { incident: IncidentDetail; again: () => void }) {
@@ -144,7 +144,7 @@ function Course({ incident, window: [since, until], now }: { incident: IncidentD
       )}
       <figcaption class="ends">
         <span>{clock(since, now, false)}</span>
-        <span>{shown.length > 0 && "marks below: changes"}</span>
+        <span>{shown.length > 0 && "markers: changes"}</span>
         <span>{clock(until, now, false)}</span>
       </figcaption>
     </figure>
@@ -172,18 +172,18 @@ function Patterns({ patterns }: { patterns: Pattern[] }) {
   return (
     <section class="panel" aria-labelledby="patterns-title">
       <div class="panel-head">
-        <h2 id="patterns-title">What it looks like</h2>
+        <h2 id="patterns-title">Matching patterns</h2>
       </div>
-      {patterns.length === 0 && <p class="quiet">No pattern that has a name.</p>}
+      {patterns.length === 0 && <p class="quiet">No known pattern matches.</p>}
       {patterns.map((pattern) => (
         <div class="pattern" key={pattern.name + pattern.entity}>
           <p>
-            <b>{patternWords(pattern.name)}</b> of {pattern.entity}{" "}
+            <b>{patternWords(pattern.name)}</b> on {pattern.entity}{" "}
             {pattern.until === null ? (
-              <span class="quiet">{count(pattern.confidence * 100)} % sure</span>
+              <span class="quiet">{count(pattern.confidence * 100)} % confidence</span>
             ) : (
               <span class="quiet">
-                was recognised until <At time={pattern.until} />
+                matched until <At time={pattern.until} />
               </span>
             )}
           </p>
@@ -192,7 +192,7 @@ function Patterns({ patterns }: { patterns: Pattern[] }) {
               <li key={sentence}>{sentence}</li>
             ))}
           </ul>
-          {pattern.remedies.length > 0 && <p class="quiet">Usually helps: {pattern.remedies.join(", ")}</p>}
+          {pattern.remedies.length > 0 && <p class="quiet">Usual remedies: {pattern.remedies.join(", ")}</p>}
         </div>
       ))}
     </section>
@@ -203,11 +203,11 @@ function Changes({ changes }: { changes: Change[] }) {
   return (
     <section class="panel" aria-labelledby="changes-title">
       <div class="panel-head">
-        <h2 id="changes-title">What changed near it</h2>
+        <h2 id="changes-title">Changes near the incident</h2>
       </div>
       {changes.length === 0 && (
         <p class="quiet">
-          No deploy, restart or setting is known. Tell of them by <code>POST /api/changes</code>.
+          No deploys, restarts or configuration changes recorded. Report them with <code>POST /api/changes</code>.
         </p>
       )}
       <ul class="changes">
@@ -227,15 +227,15 @@ function Alike({ incident }: { incident: IncidentDetail }) {
   return (
     <section class="panel" aria-labelledby="alike-title">
       <div class="panel-head">
-        <h2 id="alike-title">Incidents that looked like it</h2>
-        <span class="quiet">most alike first</span>
+        <h2 id="alike-title">Similar incidents</h2>
+        <span class="quiet">most similar first</span>
       </div>
       <ul class="changes">
         {incident.alike.map((past) => (
           <li key={past.id}>
             <At time={past.start} seconds={false} /> <a href={href(["incidents", past.id])}>{past.title}</a>
             {past.done.length === 0 ? (
-              <span class="quiet"> nothing was done by us</span>
+              <span class="quiet"> no action by Trimtab</span>
             ) : (
               past.done.map((done) => (
                 <span class="done" key={done.title + done.words}>
@@ -256,7 +256,7 @@ function Anomalies({ incident, now }: { incident: IncidentDetail; now: number })
   return (
     <section class="panel" aria-labelledby="parts-title">
       <div class="panel-head">
-        <h2 id="parts-title">Its anomalies</h2>
+        <h2 id="parts-title">Anomalies</h2>
         {total > LISTED && <span class="quiet">{`${LISTED} of ${count(total)}`}</span>}
       </div>
       <ul class="rows" onKeyDown={walkList}>

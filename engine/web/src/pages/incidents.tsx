@@ -93,16 +93,15 @@ function useOlder(filter: string, asked: Query, first: string | null) {
 function Nothing({ filtered }: { filtered: boolean }) {
   if (!filtered) {
     return (
-      <Notice kind="calm" title="No incident yet">
-        Anomalies that belong together become an incident. The <a href="#/anomalies">anomalies</a> show what was unusual on
-        its own.
+      <Notice kind="calm" title="No incidents yet">
+        Related anomalies are grouped into incidents. See <a href="#/anomalies">anomalies</a> for individual ones.
       </Notice>
     );
   }
   return (
-    <Notice kind="calm" title="No incident matches">
+    <Notice kind="calm" title="No matching incidents">
       <button type="button" class="button small" onClick={() => replaceQuery({ search: "", state: "" })}>
-        Drop the filters
+        Clear filters
       </button>
     </Notice>
   );

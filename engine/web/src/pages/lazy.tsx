@@ -34,15 +34,16 @@ export function LazyPage({ place, piece, route }: { place: Place; piece: Piece; 
   }, [piece]);
   if (place.acts && acting === false) {
     return (
-      <Notice kind="wait" title="The engine does not act here">
-        It watches and scores only. Incidents, recommendations and tools come with an engine that was started with them.
+      <Notice kind="wait" title="Actions are not enabled">
+        This engine only monitors and scores series. Incidents, recommendations and tools need an engine that was started with
+        them.
       </Notice>
     );
   }
   if (failed === piece) {
     return (
       <Notice kind="error" title="This page could not be loaded">
-        Trimtab may have been updated since the page was opened: load it again.
+        Trimtab may have been updated since the page was opened. Reload the page.
       </Notice>
     );
   }

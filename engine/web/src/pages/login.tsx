@@ -6,9 +6,9 @@ import { Mark } from "../components/icons.tsx";
 
 function explained(error: unknown): string {
   if (error instanceof ApiError && error.status === 401) {
-    return "This key is not known here, has expired or was revoked. Keys start with their prefix; paste the whole line.";
+    return "This key is unknown, expired or revoked. Paste the whole key, including its prefix.";
   }
-  if (error instanceof ApiError && error.status === 0) return "Trimtab does not answer. Is `trimtab up` running?";
+  if (error instanceof ApiError && error.status === 0) return "Trimtab is not responding. Check that `trimtab up` is running.";
   return error instanceof Error ? error.message : String(error);
 }
 
@@ -38,8 +38,8 @@ export function LoginPage() {
         <section>
           <h2>Open the login link</h2>
           <p>
-            The first <code>trimtab up</code> prints one in its terminal, <code>trimtab key login</code> another whenever you
-            want. Each works once, for ten minutes.
+            The first <code>trimtab up</code> prints a login link in its terminal. <code>trimtab key login</code> prints another
+            one. Each link works once, for ten minutes.
           </p>
         </section>
         <section>
@@ -66,8 +66,8 @@ export function LoginPage() {
             {wrong}
           </p>
           <p id="key-help" class="quiet">
-            <code>trimtab key create</code> makes one. Without a terminal, the first one stands in the file{" "}
-            <code>admin.key</code> of the data folder (<code>~/.local/share/trimtab</code>, unless set otherwise).
+            Create a key with <code>trimtab key create</code>. Without a terminal, find the first key in the file{" "}
+            <code>admin.key</code> in the data folder (<code>~/.local/share/trimtab</code> by default).
           </p>
         </section>
       </div>

@@ -17,9 +17,9 @@ export function ModelsPage() {
     <>
       <h1>Models</h1>
       {off && (
-        <Notice kind="calm" title="Nothing is forecast here">
-          {found.error?.detail} With <code>{"schedulers: {load: {enabled: true}}"}</code> in trimtab.yaml loads are forecast and a
-          model is trained from their history.
+        <Notice kind="calm" title="Forecasting is disabled">
+          {found.error?.detail} Set <code>{"schedulers: {load: {enabled: true}}"}</code> in trimtab.yaml to forecast loads and to
+          train a model on their history.
         </Notice>
       )}
       {!off && <Fault of={found} what="Models" />}
@@ -61,7 +61,7 @@ function Serving({ model: m }: { model: Model }) {
       </div>
       <p>
         {m.made === null ? (
-          "Nothing was forecast yet."
+          "No forecasts yet."
         ) : (
           <>
             <b>{m.serving ? `Version ${m.serving}` : "Seasonal naive"}</b> forecasts {seriesWords(m.series)}, last{" "}
@@ -69,7 +69,7 @@ function Serving({ model: m }: { model: Model }) {
           </>
         )}{" "}
         {!m.serving && !m.problem && toCome(m)}{" "}
-        <span title="Pinball loss of what was forecast and came, in errors of the seasonal naive scale; lower is better">
+        <span title="Pinball loss of forecasts against observed values, scaled by the error of seasonal naive; lower is better">
           {liveWords(m.error, m.versions.find((v) => v.version === m.serving))}
         </span>
       </p>
@@ -85,9 +85,9 @@ function KeptOut({ model }: { model: Model }) {
   if (!newest?.said.startsWith("refused: ")) return null;
   return (
     <p class="kept-out">
-      The newest version, {newest.version}, may not serve: {newest.said.slice("refused: ".length)}. That needs nobody: the next
-      training tries again. More history (<code>schedulers.load.fit_window</code>) and more series make a model better; whoever
-      wants it all the same promotes it below.
+      The newest version, {newest.version}, was not promoted: {newest.said.slice("refused: ".length)}. No action is needed: the
+      next training tries again. More history (<code>schedulers.load.fit_window</code>) and more series improve the model. To
+      serve this version anyway, promote it below.
     </p>
   );
 }
@@ -95,8 +95,8 @@ function KeptOut({ model }: { model: Model }) {
 /** Who takes over where no version serves. */
 function toCome({ versions }: Model): string {
   const champion = versions.find((v) => v.role === "champion");
-  if (champion) return `Version ${champion.version}, the champion, forecasts from the next time on.`;
-  return "There is no champion yet: until a version passes the gate, seasonal naive forecasts.";
+  if (champion) return `Version ${champion.version}, the champion, serves from the next forecast on.`;
+  return "There is no champion yet. Until a version passes the promotion gate, seasonal naive forecasts.";
 }
 
 function Refused({ refused }: { refused: Record<string, string> }) {
@@ -106,7 +106,7 @@ function Refused({ refused }: { refused: Record<string, string> }) {
     <section class="panel" aria-labelledby="refused-title">
       <div class="panel-head">
         <h2 id="refused-title">Refused</h2>
-        <span class="quiet">not read further, nothing of them was run</span>
+        <span class="quiet">not loaded; none of their code was run</span>
       </div>
       <dl class="refused">
         {all.map(([version, why]) => (

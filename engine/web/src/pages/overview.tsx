@@ -49,25 +49,25 @@ function Headline({ status, open }: { status: Status; open: Page<Anomaly> | null
   if (!status.ready) {
     return <h1 class="headline wait">Starting{status.waiting_for && `: ${status.waiting_for}`}</h1>;
   }
-  if (!open) return <h1 class="headline">Looking…</h1>;
+  if (!open) return <h1 class="headline">Loading…</h1>;
   const n = open.items.length;
   const scored = Number(status.engine.scored ?? 0);
   if (n > 0) return <h1 class="headline unusual">{open.next ? `More than ${openWords(n)}` : openWords(n)}</h1>;
-  if (scored === 0) return <h1 class="headline wait">Getting to know your series</h1>;
+  if (scored === 0) return <h1 class="headline wait">Learning normal behaviour</h1>;
   if (unknown.length > 0) {
-    return <h1 class="headline wait">Nothing unusual in what can be seen; {plural(unknown.length, "source does", "sources do")} not answer</h1>;
+    return <h1 class="headline wait">No open anomalies; {plural(unknown.length, "source", "sources")} unavailable</h1>;
   }
-  return <h1 class="headline calm">Nothing unusual</h1>;
+  return <h1 class="headline calm">No open anomalies</h1>;
 }
 
 function Counts({ status, open }: { status: Status; open: Page<Anomaly> | null }) {
   const { engine } = status;
   const unusual = open ? open.items.length : Number(engine.anomalies_open ?? 0);
   const facts: [string, string, string, boolean][] = [
-    ["watched", count(engine.series), "#/series", false],
+    ["series", count(engine.series), "#/series", false],
     ["scored", count(engine.scored), "#/series", false],
     ["learning", count(engine.learning), "#/series?sort=name", false],
-    ["unusual", `${count(unusual)}${open?.next ? "+" : ""}`, "#/anomalies?open=1", unusual > 0],
+    ["anomalous", `${count(unusual)}${open?.next ? "+" : ""}`, "#/anomalies?open=1", unusual > 0],
   ];
   return (
     <ul class="counts">
@@ -98,7 +98,7 @@ function IncidentsNow() {
       {rows.length > 0 && (
         <section class="panel warm" aria-labelledby="incidents-title">
           <div class="panel-head">
-            <h2 id="incidents-title">{plural(rows.length, "incident", "incidents")} going on</h2>
+            <h2 id="incidents-title">{plural(rows.length, "open incident", "open incidents")}</h2>
             <a href="#/incidents">All incidents</a>
           </div>
           <ul class="rows" onKeyDown={walkList}>
@@ -120,7 +120,7 @@ function Unusual({ open, series, more }: { open: Anomaly[]; series: Series[]; mo
   const rows = [...open].sort((a, b) => score(b) - score(a)).slice(0, SHOWN);
   const left = open.length - rows.length;
   return (
-    <section class="panel warm" aria-label="Unusual now">
+    <section class="panel warm" aria-label="Open anomalies">
       <ul class="rows" onKeyDown={walkList}>
         {rows.map((a) => (
           <UnusualRow key={a.id} anomaly={a} series={bySeries.get(a.series_id)} />
@@ -129,7 +129,7 @@ function Unusual({ open, series, more }: { open: Anomaly[]; series: Series[]; mo
       {left > 0 && (
         <p class="more">
           <a href="#/anomalies?open=1">
-            {more ? "Many" : count(left)} more are going on
+            {more ? "Many" : count(left)} more open anomalies
           </a>
         </p>
       )}
@@ -159,7 +159,7 @@ function Top({ page, status }: { page: Page<Series> | null; status: Status }) {
       {page.items.length === 0 ? (
         <Notice kind="wait" title="No series yet">
           {status.ready
-            ? "No source has given a sample. See Sources above for why."
+            ? "No source has delivered a sample. See Sources above for the reason."
             : "The first samples arrive within one interval of the source."}
         </Notice>
       ) : (

@@ -48,7 +48,7 @@ export function SeriesDetailPage({ id, query }: { id: string; query: Record<stri
   const found = anomalies.data?.items ?? [];
   return (
     <>
-      <nav class="crumbs" aria-label="Where you are">
+      <nav class="crumbs" aria-label="Breadcrumb">
         <a href="#/series">Series</a>
       </nav>
       <Heading series={series.data} />
@@ -73,12 +73,12 @@ function Heading({ series }: { series: Series }) {
         {!learning && <ScoreBar score={series.anomaly_score} />}
         {series.detector && (
           <span class="quiet" title={detectorWords(series.detector)}>
-            judged by {series.detector}
+            detector: {series.detector}
           </span>
         )}
         {series.anomaly_id && (
           <a class="badge" href={`#/anomalies/${series.anomaly_id}`}>
-            unusual now
+            open anomaly
           </a>
         )}
       </p>
@@ -102,7 +102,7 @@ function Picture({ series, anomalies, query }: PictureProps) {
   const window = scores.data ? withAhead(windowOf(stretch, scores.data), stretch, fan) : null;
   const zoomHere = (to: Window): void => zoomTo(to, fan?.until);
   return (
-    <section class="panel picture" aria-label="Picture">
+    <section class="panel picture" aria-label="Chart">
       <div class="tools">
         <Segmented
           label="Time range"
@@ -115,8 +115,8 @@ function Picture({ series, anomalies, query }: PictureProps) {
       <Fault of={scores} what="Scores" />
       {!scores.data && !scores.error && <Waiting rows={6} />}
       {scores.data?.time.length === 0 && (
-        <Notice kind="wait" title="No samples in this time">
-          Choose a longer range; or the source has not answered: see the <a href="#/">overview</a>.
+        <Notice kind="wait" title="No samples in this time range">
+          Choose a longer range, or check the source on the <a href="#/">overview</a>.
         </Notice>
       )}
       {drawn && window && scores.data && scores.data.time.length > 0 && (
@@ -153,7 +153,7 @@ function Ahead(props: AheadProps) {
       () => setFailed(true),
     );
   }, [acting]);
-  if (failed) return <p class="quiet">The forecast could not be loaded: load the page again.</p>;
+  if (failed) return <p class="quiet">The forecast could not be loaded. Reload the page.</p>;
   return Panel && <Panel {...props} />;
 }
 
@@ -185,10 +185,10 @@ function Past({ anomalies }: { anomalies: Anomaly[] }) {
   return (
     <section class="panel" aria-labelledby="past-title">
       <div class="panel-head">
-        <h2 id="past-title">Its anomalies</h2>
+        <h2 id="past-title">Anomalies</h2>
       </div>
       {anomalies.length === 0 ? (
-        <p class="quiet">None so far.</p>
+        <p class="quiet">No anomalies so far.</p>
       ) : (
         <ul class="rows" onKeyDown={walkList}>
           {anomalies.slice(0, 20).map((a) => (

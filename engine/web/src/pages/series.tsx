@@ -115,8 +115,8 @@ function List({ page, search, source, first }: ListProps) {
 function Nothing({ search, source }: { search: string; source: string }) {
   if (search || source) {
     return (
-      <Notice kind="calm" title="No series matches">
-        Every word must stand in the name or a label; <code>core=1</code> asks for that label exactly.{" "}
+      <Notice kind="calm" title="No matching series">
+        Every word must occur in the name or in a label. Use <code>core=1</code> to match a label exactly.{" "}
         <button type="button" class="button small" onClick={() => replaceQuery({ search: "", source: "" })}>
           Show all
         </button>
@@ -125,7 +125,8 @@ function Nothing({ search, source }: { search: string; source: string }) {
   }
   return (
     <Notice kind="wait" title="No series yet">
-      The first samples arrive within one interval of the source. The <a href="#/">overview</a> says how each source does.
+      The first samples arrive within one interval of the source. See the <a href="#/">overview</a> for the state of each
+      source.
     </Notice>
   );
 }

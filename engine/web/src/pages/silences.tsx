@@ -19,13 +19,13 @@ export function SilencesPage() {
   const items = found.data?.items ?? [];
   return (
     <>
-      <nav class="crumbs" aria-label="Where you are">
+      <nav class="crumbs" aria-label="Breadcrumb">
         <a href="#/incidents">Incidents</a>
       </nav>
       <h1>Silences</h1>
       <p class="quiet">
-        While one holds, nobody is told of incidents that touch only what it names. They are seen, shown here, and acted on as
-        ever; what still goes on when it ends is told then.
+        A silence suppresses notifications of incidents that affect only the listed entities. These incidents are still
+        detected, shown and acted on. If one is still open when the silence ends, its notification is sent then.
       </p>
       <Form done={done} />
       <p class="said" role="status">
@@ -34,8 +34,8 @@ export function SilencesPage() {
       <Fault of={found} what="Silences" />
       {!found.data && !found.error && <Waiting rows={4} />}
       {found.data && items.length === 0 && (
-        <Notice kind="calm" title="Nothing is silent">
-          Those of the last 30 days are listed here, too.
+        <Notice kind="calm" title="No silences">
+          Silences of the last 30 days are listed here.
         </Notice>
       )}
       {items.length > 0 && <List items={items} done={done} />}
@@ -45,11 +45,11 @@ export function SilencesPage() {
 
 const SPANS: readonly [minutes: number, name: string][] = [
   [30, "30 minutes"],
-  [60, "an hour"],
+  [60, "1 hour"],
   [120, "2 hours"],
   [480, "8 hours"],
-  [1440, "a day"],
-  [10_080, "a week"],
+  [1440, "1 day"],
+  [10_080, "1 week"],
 ];
 
 function Form({ done }: { done: (words: string) => void }) {
@@ -68,23 +68,23 @@ function Form({ done }: { done: (words: string) => void }) {
       await addSilence({ entities: names, from: from?.toISOString() ?? null, until, note: note.trim() });
       setEntities("");
       setNote("");
-      done(`Silent: ${names.join(", ")}.`);
+      done(`Silenced: ${names.join(", ")}.`);
     } catch (error) {
       setWrong(whyNot(error));
     }
   };
   return (
-    <form class="panel silence-form" aria-label="Silence something" onSubmit={(event) => void submit(event)}>
+    <form class="panel silence-form" aria-label="Add a silence" onSubmit={(event) => void submit(event)}>
       <label class="given-field">
-        What: names or patterns, as redis/*
+        Entities: names or patterns, e.g. redis/*
         <input type="text" value={entities} onInput={(event) => setEntities(event.currentTarget.value)} />
       </label>
       <label class="given-field">
-        From (your local time); empty = now
+        Start (your local time zone); empty for now
         <input type="datetime-local" value={begin} onInput={(event) => setBegin(event.currentTarget.value)} />
       </label>
       <label class="given-field">
-        For
+        Duration
         <select value={minutes} onChange={(event) => setMinutes(Number(event.currentTarget.value))}>
           {SPANS.map(([span, name]) => (
             <option key={span} value={span}>
@@ -94,7 +94,7 @@ function Form({ done }: { done: (words: string) => void }) {
         </select>
       </label>
       <label class="given-field">
-        Why
+        Reason
         <input type="text" maxLength={1000} value={note} onInput={(event) => setNote(event.currentTarget.value)} />
       </label>
       <button
@@ -120,7 +120,7 @@ function List({ items, done }: { items: Silence[]; done: (words: string) => void
       <table class="knobs silences stack">
         <thead>
           <tr>
-            {["What", "From", "Until", "State", "By", "Why", ""].map((name) => (
+            {["Entities", "Start", "End", "State", "By", "Reason", ""].map((name) => (
               <th key={name} scope="col">
                 {name}
               </th>
@@ -143,32 +143,32 @@ function Row({ silence, done }: { silence: Silence; done: (words: string) => voi
   const fixed = silence.id.startsWith("settings/");
   const act = async (): Promise<void> => {
     await endSilence(silence.id);
-    done(`Told again: ${names}.`);
+    done(`Silence ended: ${names}.`);
   };
   return (
     <tr>
       <th scope="row">{names}</th>
-      <td data-name="From">
+      <td data-name="Start">
         <At time={silence.from} seconds={false} />
       </td>
-      <td data-name="Until">
+      <td data-name="End">
         <At time={silence.until} seconds={false} />
       </td>
       <td data-name="State">
         <span class={silence.state === "over" ? "badge over" : "badge"}>{silence.state}</span>
       </td>
       <td data-name="By">{silence.by}</td>
-      <td data-name="Why">{silence.note}</td>
+      <td data-name="Reason">{silence.note}</td>
       <td>
         {silence.state !== "over" && !fixed && (
           <Scoped scope="approve" onClick={() => setAsking(true)}>
             End
           </Scoped>
         )}
-        {fixed && <span class="quiet">in the settings</span>}
+        {fixed && <span class="quiet">from settings</span>}
         {asking && (
-          <Ask title={`End the silence of ${names}?`} verb="End" act={act} onClose={() => setAsking(false)}>
-            <p>What it held back and still goes on is told at the next tick.</p>
+          <Ask title={`End the silence for ${names}?`} verb="End" act={act} onClose={() => setAsking(false)}>
+            <p>Notifications of incidents that are still open are sent at the next tick.</p>
           </Ask>
         )}
       </td>

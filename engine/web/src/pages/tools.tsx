@@ -27,10 +27,10 @@ export function ToolsPage() {
       <Fault of={found} what="Tools" />
       {!found.data && !found.error && <Waiting rows={4} />}
       {found.data?.items.length === 0 && (
-        <Notice kind="calm" title="No tool is configured">
-          Name them in trimtab.yaml under <code>tools</code>, for example{" "}
-          <code>{"redis: {url: redis://localhost:6379/0, targets: [cache-1]}"}</code>. Nothing is changed before a mode allows
-          it.
+        <Notice kind="calm" title="No tools configured">
+          Add them to trimtab.yaml under <code>tools</code>, for example{" "}
+          <code>{"redis: {url: redis://localhost:6379/0, targets: [cache-1]}"}</code>. Trimtab changes nothing until a mode
+          allows it.
         </Notice>
       )}
       <div class="tool-list">
@@ -94,7 +94,7 @@ function Modes({ modes }: { modes: Record<string, string> }) {
       ))}
       {others && (
         <span>
-          {named.length > 0 ? "all else" : "everything"}: <b>{others}</b>
+          {named.length > 0 ? "all others" : "all"}: <b>{others}</b>
         </span>
       )}
     </p>
@@ -122,8 +122,8 @@ function Switch({ tool, again }: { tool: Tool; again: () => void }) {
         <Ask title={`${verb} ${tool.name}?`} verb={verb} act={verb === "Enable" ? on : act} onClose={() => setAsking(false)}>
           <p>
             {verb === "Disable"
-              ? "It is neither read nor changed from now on. What was changed stays as it is."
-              : "It is read from now on, and changed as far as its modes allow."}
+              ? "The tool is no longer read or changed. Existing changes stay in place."
+              : "The tool is read from now on and changed as far as its modes allow."}
           </p>
         </Ask>
       )}
@@ -153,8 +153,8 @@ export function ToolPage({ name }: { name: string }) {
           <TargetPanel key={target} tool={tool.name} target={target} onDone={(words, action) => setSaid({ words, action })} />
         ))}
       {!readable && (
-        <Notice kind="wait" title="Its targets cannot be read now">
-          {tool.enabled ? "They appear here as soon as it answers." : "Enable it to see its figures and settings."}
+        <Notice kind="wait" title="Targets unavailable">
+          {tool.enabled ? "They appear here once the tool responds." : "Enable the tool to see its metrics and settings."}
         </Notice>
       )}
     </>
@@ -165,7 +165,7 @@ function Grant({ tool }: { tool: ToolDetail }) {
   if (!tool.grant) return null;
   return (
     <details class="numbers">
-      <summary>How to let it in with the least rights</summary>
+      <summary>How to grant least-privilege access</summary>
       <pre class="command">{tool.grant}</pre>
     </details>
   );
