@@ -104,6 +104,7 @@ def check(ledger, done, acknowledged, recommended):
     assert verify_audit(ledger) == []
 
 
+@pytest.mark.slow
 def test_forty_kills(forks, tmp_path):
     """The ledger matches the effects after 40 kills."""
     check_after_kills(forks, tmp_path, 40, seed=1)

@@ -109,6 +109,7 @@ async def test_an_incident_arrives_once_and_is_resolved(tmp_path, server, receiv
         assert (await people.get(f"{server.url}/api/v2/alerts")).json() == []
 
 
+@pytest.mark.slow
 async def test_an_incident_that_becomes_critical_is_sent_again(tmp_path, server, receiver):
     """Alertmanager receives a critical alert and a resolved milder one, then the resolution."""
     async with running_delivery(tmp_path, server.url) as delivery:
@@ -122,6 +123,7 @@ async def test_an_incident_that_becomes_critical_is_sent_again(tmp_path, server,
         assert groups[2][0] == "resolved"
 
 
+@pytest.mark.slow
 async def test_repetition_keeps_an_alert_firing(tmp_path, server, receiver, monkeypatch):
     """An alert fires while it is resent; Alertmanager resolves it after the engine has gone."""
     monkeypatch.setattr(alertmanager_channel, "ALERT_LIFETIME_NS", 3 * SECOND)

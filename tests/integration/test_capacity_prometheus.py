@@ -55,6 +55,7 @@ def engine(tmp_path):
         yield engine, exporter
 
 
+@pytest.mark.slow
 def test_a_number_for_autoscalers_or_none(engine):
     """A forecast exists from the first minute; without samples KEDA gets an error and no metric."""
     trimtab, exporter = engine

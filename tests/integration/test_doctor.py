@@ -52,6 +52,7 @@ def test_an_unreachable_prometheus_is_reported(doctor):
     assert url in checks["prometheus"]["detail"]
 
 
+@pytest.mark.slow
 def test_series_over_the_cap_are_listed(doctor, tmp_path):
     """Series over the cap are listed; the duration of a read and the clock skew are reported."""
     with (

@@ -5,6 +5,7 @@ import sys
 from contextlib import contextmanager
 
 import httpx
+import pytest
 from pydantic import SecretStr
 
 from tests.servers.prometheus import ServerProcess, find_binary, free_port, responds_with_200, running_server
@@ -57,6 +58,7 @@ def leaked_bytes(server):
     return httpx.get(f"{server.url}/leak", trust_env=False).json()["lost"]
 
 
+@pytest.mark.slow
 async def test_it_leaks_exactly(tmp_path):
     """Each request leaks the configured bytes, visible in its memory; a knob stops it."""
     with start_leaky_service(tmp_path, "--leak-bytes", "500000") as server:
@@ -72,6 +74,7 @@ async def test_it_leaks_exactly(tmp_path):
         await made.close()
 
 
+@pytest.mark.slow
 async def test_its_cache_can_be_tuned(tmp_path):
     """Fifty items in turn never hit a cache of ten entries, and always one of sixty-four."""
     with start_leaky_service(tmp_path, "--cache", "10") as server:
@@ -88,6 +91,7 @@ async def test_its_cache_can_be_tuned(tmp_path):
         await made.close()
 
 
+@pytest.mark.slow
 async def test_it_shuts_down_gracefully(tmp_path):
     """After the signal it drains and exits without an error."""
     with start_leaky_service(tmp_path) as server:
@@ -97,6 +101,7 @@ async def test_it_shuts_down_gracefully(tmp_path):
         assert server.tail() == ""
 
 
+@pytest.mark.slow
 async def test_it_reads_redis(tmp_path, monkeypatch):
     """With REDIS_URL another process finds in Redis what the first one read from the database."""
     port = free_port()

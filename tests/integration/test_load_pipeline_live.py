@@ -147,6 +147,7 @@ def register_pickle(registry, trace, pickled):
     return version
 
 
+@pytest.mark.slow
 @pytest.mark.trials
 def test_scheduled_champion_survives_kill_and_hostile_model(tmp_path, prometheus):
     """A trained and served champion survives a kill during training and a register_pickle pickle."""
@@ -189,6 +190,7 @@ def test_scheduled_champion_survives_kill_and_hostile_model(tmp_path, prometheus
         wait_until(lambda: _problem_reported_while_served(engine, first), 600.0, 0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.trials
 def test_tracking_server_outage(tmp_path, prometheus):
     """While the tracking server is down no request fails; after its return training continues."""

@@ -52,6 +52,7 @@ def execute(path, folder):
     return "".join(output.get("text", "") for output in outputs), plots
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)
 def test_notebook_runs_next_to_foreign_packages(path, tmp_path):
     """Every cell runs in a folder that contains other packages named models, engine and pipelines."""
@@ -76,6 +77,7 @@ def two_weeks_of_requests(now_s):
     return "\n".join(["# TYPE http_requests counter", *rows, "# EOF", ""])
 
 
+@pytest.mark.slow
 def test_a_model_trained_on_prometheus_is_served(tmp_path, monkeypatch):
     """A model trained on two weeks in Prometheus becomes champion and is served from the data folder."""
     backfill(tmp_path, two_weeks_of_requests(int(time.time()) // 300 * 300))

@@ -51,6 +51,7 @@ async def finish(folder, url, done):
     store.close()
 
 
+@pytest.mark.slow
 async def test_no_notification_is_lost_or_repeated_after_a_save(fork_context, tmp_path):
     """At most one repetition per kill, with the same webhook-id."""
     chance, accepted, written, first = random.Random(5), set(), set(), 0

@@ -33,6 +33,7 @@ def write_outage(path):
     path.write_text("\n".join(lines) + "\n")
 
 
+@pytest.mark.slow
 def test_an_outage_is_notified(up):
     """Start and end are sent, signed and with a link; status and metrics agree; a restart repeats nothing."""
     write_outage(up.folder / "shop.csv")

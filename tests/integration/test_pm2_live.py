@@ -76,6 +76,7 @@ async def test_reloads_lose_no_request(server):
     assert len(load.pids) >= 8
 
 
+@pytest.mark.slow
 async def test_scaling_loses_no_request(server):
     """Scaling up and down under load loses no request."""
     made = make_tool(server)
@@ -88,6 +89,7 @@ async def test_scaling_loses_no_request(server):
     assert (await made.metrics("web"))["pm2_instances_online"] == 2
 
 
+@pytest.mark.slow
 async def test_a_memory_limit_and_its_undoing(server):
     """A limit is set by a graceful reload, and undoing it removes the limit."""
     made = make_tool(server)
@@ -102,6 +104,7 @@ async def test_a_memory_limit_and_its_undoing(server):
     assert not (await made.read("web", "max_memory_restart")).set_here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "knob", "before", "after", "error", "told"),
     [
@@ -123,6 +126,7 @@ async def test_refused_changes(server, target, knob, before, after, error, told)
         await make_tool(server).apply(target, knob, before, after)
 
 
+@pytest.mark.slow
 async def test_knobs_and_actions_by_mode(server):
     """Fork mode has no knob `instances`, and its reload has a higher risk."""
     made = make_tool(server)
@@ -135,12 +139,14 @@ async def test_knobs_and_actions_by_mode(server):
         await made.run("web", "delete", "k")
 
 
+@pytest.mark.slow
 async def test_a_restart(server):
     """Restart replaces the process."""
     said = await make_tool(server).run("single", "restart", "k")
     assert said.startswith("restart of single: 1 instances, pids ")
 
 
+@pytest.mark.slow
 async def test_a_python_service_reloads_without_a_gap(server):
     """Two Python processes on one port with ready signal and draining lose no request."""
     port, root = free_port(), Path(__file__).parents[2]

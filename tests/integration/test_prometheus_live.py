@@ -115,6 +115,7 @@ async def test_finds_and_reads_what_a_real_server_has(stand):
         assert -1 < ages_s.min() < ages_s.max() < 4
 
 
+@pytest.mark.slow
 async def test_a_counter_that_restarts_has_no_rate_over_the_restart(tmp_path):
     """A reset is NaN, never a spike or a negative rate, and known again afterwards."""
     with start_exporter(METRICS.format(n=1000)) as exporter, start_prometheus(tmp_path) as server:
@@ -135,6 +136,7 @@ async def test_a_counter_that_restarts_has_no_rate_over_the_restart(tmp_path):
     assert values_by_metric(reading)["depth", "mine"] == 7.0
 
 
+@pytest.mark.slow
 async def test_a_killed_target_vanishes_and_a_replaced_one_takes_its_place(tmp_path):
     """Series of a dead target vanish within 3 intervals; its successor is a replacement."""
     metrics = "# TYPE x gauge\nx 3\n"
@@ -159,6 +161,7 @@ async def test_a_killed_target_vanishes_and_a_replaced_one_takes_its_place(tmp_p
             assert not source.is_replacement(gone, other)
 
 
+@pytest.mark.slow
 async def test_a_prometheus_that_stops_is_unknown_and_comes_back_by_itself(tmp_path):
     """Stopped: SourceError each time. Restarted: readings, and no series counts as gone."""
     with start_exporter(METRICS.format(n=5)) as exporter, start_prometheus(tmp_path) as server:
@@ -175,6 +178,7 @@ async def test_a_prometheus_that_stops_is_unknown_and_comes_back_by_itself(tmp_p
             assert set(before) <= set(whole.keys)
 
 
+@pytest.mark.slow
 async def test_history_of_a_real_server_is_what_was_recorded(tmp_path):
     """Backfilled samples are read coarsely for a day and finely for the last hour."""
     now = int(time.time()) // 15 * 15
@@ -198,6 +202,7 @@ async def test_history_of_a_real_server_is_what_was_recorded(tmp_path):
         np.testing.assert_array_equal(column["level"][known], recorded)
 
 
+@pytest.mark.slow
 async def test_tls_user_and_client_certificate_of_a_real_server(tmp_path):
     """Own CA, basic authentication, mutual TLS and a path prefix work for every request."""
     files = make_certificates(tmp_path / "certificates")
@@ -240,6 +245,7 @@ async def assert_refused(settings, told):
     assert PASSWORD not in f"{caught.value!r}{live.value!r}"
 
 
+@pytest.mark.slow
 async def test_a_local_prometheus_is_found(stand):
     """`trimtab up` finds a local Prometheus in less than a second."""
     begin = time.monotonic()

@@ -4,6 +4,8 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 
+import pytest
+
 from tests.builders.detected_series import PlainScorer
 from tests.fakes.fake_control_loop import FakeIncidents
 from tests.fakes.fake_tools import FakeKeyValueStore
@@ -51,6 +53,7 @@ async def running_loop(loop):
         await loop.stop()
 
 
+@pytest.mark.slow
 async def test_an_exporter_that_restarts_is_a_change(tmp_path, monkeypatch):
     """A moved start time is one change event of its entity, at the time of the restart."""
     monkeypatch.setattr(source_scoring, "Scorer", PlainScorer)

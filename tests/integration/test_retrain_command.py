@@ -50,6 +50,7 @@ def run(folder, data, *more):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_killed_run_is_resumed_without_network_access(folder, tmp_path):
     """A killed run leaves no model, the next one resumes it, and no host is contacted."""
     data = tmp_path / "data"
@@ -81,6 +82,7 @@ def test_killed_run_is_resumed_without_network_access(folder, tmp_path):
     assert [json.loads(line)["actor"] for line in audit.stdout.splitlines()] == ["anna"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [

@@ -25,6 +25,7 @@ def fork_context():
     return make_fork_context("tests.child_processes.store_process", "trimtab.engine.store.event_store")
 
 
+@pytest.mark.slow
 def test_no_acknowledged_anomaly_is_lost(fork_context, tmp_path):
     """No opening or closing is lost over many kills, and the integrity check passes each time."""
     chance, opened, closed, first = random.Random(7), set(), set(), 0
@@ -44,6 +45,7 @@ def test_no_acknowledged_anomaly_is_lost(fork_context, tmp_path):
     assert len(opened) > KILLS
 
 
+@pytest.mark.slow
 def test_no_logged_tick_is_lost(fork_context, tmp_path):
     """The newest valid snapshot and later ticks reach the last acknowledged tick without a gap."""
     chance, first = random.Random(8), 0

@@ -210,6 +210,7 @@ RUN_AS_NOBODY = [
 """Runs a command as another user who may still read Python and this checkout."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a process as another user")
 def test_it_runs_as_nobody_without_a_home(engine):
     """The engine runs without root, without HOME, and with its data folder as the only writable one."""
