@@ -40,7 +40,7 @@ class CheckResult(StrEnum):
 class VerificationVerdict(StrEnum):
     """What to do with a running action."""
 
-    WATCH = "plan"
+    WATCH = "watch"
     HOLD = "hold"
     """No samples: continue verifying, and notify an operator."""
     KEEP = "keep"

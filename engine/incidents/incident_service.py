@@ -94,11 +94,7 @@ class IncidentService:
         stored = {
             incident.id: incident for incident in self.incident_store.incidents(open_only=True, limit=1000)
         }
-        for incident_id in [
-            anomaly_id.id
-            for anomaly_id in drafts.values()
-            if anomaly_id.known and anomaly_id.id not in stored
-        ]:
+        for incident_id in [draft.id for draft in drafts.values() if draft.known and draft.id not in stored]:
             with suppress(NotFoundError):
                 stored[incident_id] = self.incident_store.incident(incident_id)
         held_ids = self.notification_policy.restored_held

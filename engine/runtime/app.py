@@ -363,7 +363,7 @@ async def _apply_tool_settings(
     tools_source: ToolsSource,
     reload: SettingsChange,
 ) -> None:
-    """Replace tools_source and guard rules; watch the tools_source' metrics while any tool is configured."""
+    """Replace the tools and guard rules; watch the tools' metrics while any tool is configured."""
     if not {"tools", "guardrails", "capacity"} & set(reload.applied_now):
         return
     try:

@@ -266,7 +266,7 @@ class SourceLoop:
         if isinstance(error, SourceError):
             detail = redact_text(str(error))
             if live.source_status(name).state is not SourceState.UNKNOWN:
-                log.warning("source_unknown", source=name, error=detail)
+                log.warning("source_unavailable", source=name, error=detail)
         else:
             detail = f"{type(error).__name__} inside Trimtab; see the log"
             log.error("source_failed", source=name, exc_info=error)

@@ -192,7 +192,7 @@ def direction(before: float | None, after: float | None) -> int:
 def is_reversal(past: AgedAction, subject: str, before: Value, after: Value) -> bool:
     """Return whether a change reverses an earlier one: opposite direction, or back to its previous value."""
     was = past.action
-    came_to = before if was.after is None else was.after  # a reset own_changes to the current value
+    came_to = before if was.after is None else was.after  # a reset returned to the current value
     there = direction(knob_number(subject, was.before), knob_number(subject, came_to))
     back = direction(knob_number(subject, before), knob_number(subject, after))
     if there and back:
