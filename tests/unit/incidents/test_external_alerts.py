@@ -1,4 +1,4 @@
-"""Alerts of other systems are near incidents while they fire; own alerts are ignored."""
+"""External alerts are listed with incidents while they fire; own alerts are ignored."""
 
 import json
 
@@ -18,17 +18,17 @@ REDIS = {"alertname": "RedisDown", "severity": "page", "job": "redis", "instance
 
 
 def alert(labels, start=START - 5 * HOUR, end=None, fingerprint="c1f0"):
-    """An alert that began long before the incident."""
+    """Return an alert that started long before the incident."""
     return Alert(fingerprint, start, end, labels)
 
 
 def changes_near_incident(*alerts, known=None):
-    """Return the ids of changes near an incident of redis-0 after these alerts."""
+    """Report these alerts, open an incident of redis-0 and return its change ids."""
     cluster = FakeCluster(service_keys("redis", "web"))
     changes = cluster.correlator.memory.changes
     extend_changes(changes, alerts, cluster.now)
-    for one in known or alerts:
-        cluster.correlator.add_change(alert_change(one, "am"))
+    for known_alert in known or alerts:
+        cluster.correlator.add_change(alert_change(known_alert, "am"))
     cluster.tick(
         cluster.find_key("hit_ratio redis-0"),
         cluster.find_key("heap redis-0"),
@@ -40,49 +40,52 @@ def changes_near_incident(*alerts, known=None):
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("external_alert", "is_near"),
     [
-        (alert(REDIS), True),  # it began hours ago and goes on
-        (alert({"alertname": "X", "service": "redis", "host": "redis-0:9000"}), True),  # by its entity
+        (alert(REDIS), True),  # started hours ago and still firing
+        (
+            alert({"alertname": "X", "service": "redis", "host": "redis-0:9000"}),
+            True,
+        ),  # matched by entity
         (alert(REDIS, end=START - 2 * HOUR), False),
-        (alert(REDIS, end=START - 600 * SECOND), True),  # over just before
+        (alert(REDIS, end=START - 600 * SECOND), True),  # ended shortly before
         (alert({**REDIS, "job": "web", "instance": "web-0:9000"}), False),
-        (alert({"alertname": "Watchdog", "severity": "none"}), False),  # of nothing that we know
+        (alert({"alertname": "Watchdog", "severity": "none"}), False),  # matches no known entity
     ],
 )
-def test_firing_alert_is_near_an_incident(given, shown):
-    """A firing alert of the same entity is near an incident, until half an hour after its end."""
-    assert changes_near_incident(given) == ((given.change_id,) if shown else ())
+def test_firing_alert_is_near_an_incident(external_alert, is_near):
+    """A firing alert is listed with incidents of its entity until half an hour after it ends."""
+    assert changes_near_incident(external_alert) == ((external_alert.change_id,) if is_near else ())
 
 
 def test_own_alerts_are_ignored():
-    """An own alert does not extend a change."""
+    """An alert of this engine does not extend a change."""
     assert changes_near_incident(alert({**REDIS, "alertname": OWN_ALERT_NAME})) == ()
 
 
 def test_unrepeated_alert_ends():
     """An alert that is not repeated ends after `STALE_AFTER_NS`."""
-    changes, given = ChangeLog(), alert(REDIS)
-    changes.add(alert_change(given, "am"))
-    extend_changes(changes, [given], START)
-    assert changes._end_of(alert_change(given, "am")) == START + STALE_AFTER_NS
+    changes, external_alert = ChangeLog(), alert(REDIS)
+    changes.add(alert_change(external_alert, "am"))
+    extend_changes(changes, [external_alert], START)
+    assert changes._end_of(alert_change(external_alert, "am")) == START + STALE_AFTER_NS
 
 
 def test_state_round_trip():
     """The state survives JSON, and a state without alerts is accepted."""
-    changes, again = ChangeLog(), ChangeLog()
+    changes, restored = ChangeLog(), ChangeLog()
     changes.add(alert_change(alert(REDIS), "am"))
     extend_changes(changes, [alert(REDIS)], START)
     state = json.loads(json.dumps(changes.state()))
-    again.restore(state)
-    assert again.state() == changes.state()
+    restored.restore(state)
+    assert restored.state() == changes.state()
     del state["lasting"]
-    again.restore(state)
-    assert again._lasting == {}
+    restored.restore(state)
+    assert restored._lasting == {}
 
 
-def test_a_flood_of_alerts_is_bounded():
-    """The oldest extended changes are dropped."""
+def test_extended_changes_are_bounded():
+    """At most 1000 extended changes are kept; the oldest are dropped."""
     changes = ChangeLog()
     extend_changes(changes, [alert(REDIS, fingerprint=str(k)) for k in range(3000)], START)
     assert len(changes._lasting) == 1000
@@ -100,13 +103,13 @@ def test_a_flood_of_alerts_is_bounded():
     ],
 )
 def test_entities_of_alert(labels, entities):
-    """An alert's entity has the same name as that of its series."""
+    """The entity of an alert has the same name as the entity of its series."""
     assert entities_of(alert({"alertname": "X", **labels})) == entities
 
 
 async def test_own_alerts_sent_back_are_ignored():
-    """Own alerts sent back by an Alertmanager are ignored; others are recorded."""
-    room = ApiHarness(loop=True)
+    """Own alerts that an Alertmanager sends back are ignored; other alerts are recorded."""
+    api = ApiHarness(loop=True)
     body = webhook()
     own = {
         **body["alerts"][0],
@@ -114,14 +117,14 @@ async def test_own_alerts_sent_back_are_ignored():
         "fingerprint": "ours",
     }
     body["alerts"] = [own, *body["alerts"]]
-    answer = await room.key_client("ingest").post("/api/alerts", json=body)
-    assert answer.json() == {"taken": 1}
-    assert [one.labels["alertname"] for one in room.loop.alerts] == ["HighLatency"]
-    assert [change.kind for change in room.loop.incidents.changes_by_id.values()][-1] == "alert"
+    response = await api.key_client("ingest").post("/api/alerts", json=body)
+    assert response.json() == {"taken": 1}
+    assert [received.labels["alertname"] for received in api.loop.alerts] == ["HighLatency"]
+    assert [change.kind for change in api.loop.incidents.changes_by_id.values()][-1] == "alert"
 
 
 @pytest.mark.parametrize(
-    ("changed", "named"),
+    ("changed_fields", "field"),
     [
         ({"startsAt": "yesterday"}, "startsAt"),
         ({"startsAt": None}, "startsAt"),
@@ -132,11 +135,11 @@ async def test_own_alerts_sent_back_are_ignored():
         ({"status": "resolved", "endsAt": "never"}, "endsAt"),
     ],
 )
-async def test_a_malformed_alert_is_named(changed, named):
-    """A malformed alert gives 422 naming the field, and nothing is stored."""
-    room = ApiHarness(loop=True)
-    before = len(room.loop.incidents.changes_by_id)
-    answer = await room.key_client("ingest").post("/api/alerts", json=webhook(**changed))
-    assert answer.status_code == 422
-    assert named in answer.text
-    assert len(room.loop.incidents.changes_by_id) == before
+async def test_malformed_alert_is_refused(changed_fields, field):
+    """A malformed alert gets 422 naming the field, and nothing is stored."""
+    api = ApiHarness(loop=True)
+    before = len(api.loop.incidents.changes_by_id)
+    response = await api.key_client("ingest").post("/api/alerts", json=webhook(**changed_fields))
+    assert response.status_code == 422
+    assert field in response.text
+    assert len(api.loop.incidents.changes_by_id) == before

@@ -1,4 +1,4 @@
-"""Grouping of anomalies into incidents: what belongs together, when it is published, how it ends."""
+"""Grouping of anomalies into incidents: membership, publication and end of an incident."""
 
 import json
 from dataclasses import replace
@@ -33,7 +33,7 @@ def instance_series(cluster, job, instance=0, n=6):
 
 
 def test_series_of_one_entity_are_one_incident(cluster):
-    """Anomalies of one entity are one incident with a readable title."""
+    """Anomalies of one entity form one incident with a readable title."""
     keys = instance_series(cluster, "cache", n=4)
     cluster.tick(keys[0], score=2.5)
     cluster.tick(keys[1], score=2.5)
@@ -49,7 +49,7 @@ def test_series_of_one_entity_are_one_incident(cluster):
     assert incident.start == START + 5 * SECOND
 
 
-def test_a_single_weak_anomaly_waits_and_is_low(cluster):
+def test_single_weak_anomaly_is_a_late_low_incident(cluster):
     """A single weak anomaly becomes an incident of low severity after three minutes."""
     (key,) = instance_series(cluster, "cache", n=1)
     cluster.tick(key)
@@ -65,18 +65,18 @@ def test_a_single_weak_anomaly_waits_and_is_low(cluster):
 
 @pytest.mark.parametrize("n", [2, 3, 8, 20])
 def test_more_series_are_more_severe(n):
-    """Severity grows with breadth and size, and stays within 0 and 1."""
+    """Severity increases with the number of series and their scores, and stays within 0 and 1."""
     severities = []
-    for some, score in ((n - 1, 1.5), (n, 1.5), (n, 3.0)):
+    for n_series, score in ((n - 1, 1.5), (n, 1.5), (n, 3.0)):
         cluster = FakeCluster(service_keys(*JOBS, metrics=[f"m{i}" for i in range(30)]))
-        cluster.tick(*instance_series(cluster, "svc3", n=some), score=score)
+        cluster.tick(*instance_series(cluster, "svc3", n=n_series), score=score)
         cluster.wait(200)
         severities.append(cluster.current_incidents()[0].severity)
     assert 0.0 < severities[0] < severities[1] < severities[2] <= 1.0
 
 
-def test_unrelated_places_stay_apart(cluster):
-    """Two strong groups of different services, hours apart, are two incidents."""
+def test_unrelated_services_are_separate_incidents(cluster):
+    """Strong groups of anomalies of two services, hours apart, are two incidents."""
     cluster.tick(*instance_series(cluster, "svc1", n=5))
     cluster.wait(100)
     cluster.close()
@@ -84,7 +84,7 @@ def test_unrelated_places_stay_apart(cluster):
     assert len(cluster.current_incidents()) == 2
 
 
-def test_two_strong_groups_at_once_are_one(cluster):
+def test_simultaneous_failures_are_one_incident(cluster):
     """Two services that fail within seconds are one incident."""
     cluster.tick(*instance_series(cluster, "svc1"), score=2.0)
     first = cluster.current_incidents()[0]
@@ -109,7 +109,7 @@ def test_co_moving_metrics_count_less(cluster):
     assert severities[-1] < severities[0] - 0.05
 
 
-def test_learnt_partners_are_linked():
+def test_learned_co_movement_links_entities():
     """A single series joins a distant incident only if the entities often moved together."""
 
     def count_drafts(times):
@@ -148,8 +148,8 @@ def test_an_incident_ends_and_is_resolved_after_quiet(cluster):
     )
 
 
-def test_it_opens_again_when_the_same_entity_is_unusual_soon(cluster):
-    """An incident reopens within half an hour; later a new one begins."""
+def test_incident_reopens_within_half_an_hour(cluster):
+    """An incident reopens within half an hour; after that a new incident starts."""
     keys = instance_series(cluster, "cache")
     cluster.tick(*keys)
     cluster.close(seconds=30)
@@ -166,9 +166,9 @@ def test_it_opens_again_when_the_same_entity_is_unusual_soon(cluster):
 @pytest.mark.parametrize(
     ("jobs", "part", "mass"),
     [
-        (30, 0.4, True),  # of everything
+        (30, 0.4, True),  # ratio of all series
         (30, 0.2, False),
-        (1, 0.4, False),  # one entity under load is no mass event
+        (1, 0.4, False),  # a single entity is no mass event
     ],
 )
 def test_a_mass_event_is_one_incident(jobs, part, mass):
@@ -184,7 +184,7 @@ def test_a_mass_event_is_one_incident(jobs, part, mass):
         assert incident.level in {Severity.HIGH, Severity.CRITICAL}
 
 
-def test_a_jump_of_one_whole_source_is_a_mass_event():
+def test_anomalies_in_a_whole_source_are_a_mass_event():
     """Anomalies in all series of one source are a mass event."""
     cluster = FakeCluster([*service_keys(*JOBS), *service_keys("host", instances=1, source="host")])
     cluster.tick(*[key for key in cluster.keys if key.source == "host"])
@@ -198,29 +198,29 @@ def test_a_jump_of_one_whole_source_is_a_mass_event():
     ("n", "mass"), [(4, False), (8, True)], ids=["a few of many series", "most of its series"]
 )
 def test_restart_makes_no_false_mass_event(n, mass):
-    """After a restart ratios use the previous sizes until all sources are back."""
+    """After a restart, mass ratios use the previous source sizes until all sources are back."""
     jobs = JOBS[:3] if mass else JOBS
     few = service_keys("cache", "web", "db", instances=1, source="tools")
     before = FakeCluster([*service_keys(*jobs, instances=1), *few])
     before.tick(*[key for job in JOBS[:3] for key in instance_series(before, job, n=n)])
-    incidents = IncidentCorrelator(5.0)
-    incidents.restore(json.loads(json.dumps(before.correlator.state())))
-    FakeCluster(few, incidents).wait(10)
-    assert any(case.mass for case in incidents.drafts.values()) is mass
+    restored = IncidentCorrelator(5.0)
+    restored.restore(json.loads(json.dumps(before.correlator.state())))
+    FakeCluster(few, restored).wait(10)
+    assert any(draft.mass for draft in restored.drafts.values()) is mass
 
 
 def test_state_without_sizes():
-    """A state without sizes is restored; ratios then use the current series."""
+    """A state without source sizes is restored; ratios then use the current series."""
     state = IncidentCorrelator(5.0).state() | {"mass": []}
-    incidents = IncidentCorrelator(5.0)
-    incidents.restore(state)
-    cluster = FakeCluster(service_keys(*JOBS, instances=1), incidents)
+    correlator = IncidentCorrelator(5.0)
+    correlator.restore(state)
+    cluster = FakeCluster(service_keys(*JOBS, instances=1), correlator)
     cluster.tick(*cluster.keys[::2])
     assert cluster.current_incidents()[0].mass
 
 
-def test_a_machine_under_load_is_no_mass_event():
-    """Anomalies of several processes of one machine are no mass event."""
+def test_processes_of_one_machine_are_no_mass_event():
+    """Anomalies of several processes of one machine are not a mass event."""
     metrics = ("host_process_cpu_ratio", "host_process_resident_memory_bytes")
     keys = [SeriesKey.of("host", m, {"name": f"p{i}"}) for i in range(15) for m in metrics]
     cluster = FakeCluster(keys)
@@ -248,7 +248,7 @@ def test_title_names_missing_series(cluster):
 
 
 def test_changes_near_an_incident(cluster):
-    """Changes that concern the incident within the half hour before are listed, newest first."""
+    """Changes of affected entities within the half hour before an incident are listed, newest first."""
 
     def deploy(number, before_s, **labels):
         time = START - before_s * SECOND
@@ -256,9 +256,9 @@ def test_changes_near_an_incident(cluster):
 
     for change in (
         deploy(1, 60, job="cache", version="2"),
-        deploy(2, 60, job="web"),  # of something else
-        deploy(3, 7200, job="cache"),  # long ago
-        deploy(4, 30),  # unknown of what
+        deploy(2, 60, job="web"),  # another service
+        deploy(3, 7200, job="cache"),  # too old
+        deploy(4, 30),  # no labels
     ):
         cluster.correlator.add_change(change)
     labels = {"job": "cache", "instance": "cache-0:9000", "core": "1"}
@@ -271,7 +271,7 @@ def test_changes_near_an_incident(cluster):
     assert cluster.current_incidents()[0].change_ids == (restart.id, "c4", "c1")
 
 
-def test_patterns_are_of_the_incident_that_shows_them(cluster):
+def test_patterns_of_affected_entities_are_listed(cluster):
     """A pattern of an affected entity is listed once, in its latest version."""
     match = PatternMatch("cache_thrash", "cache/cache-0:9000", 0.7, START, ("Hit ratio fell.",))
     cluster.tick(*instance_series(cluster, "cache"), patterns=[match, replace(match, entity="db/other")])
@@ -283,19 +283,19 @@ def test_patterns_are_of_the_incident_that_shows_them(cluster):
 
 
 def test_late_change_republishes_the_incident(cluster):
-    """A late change event republishes an incident that it concerns, and no other."""
+    """A late change event republishes the incident it concerns, and no other."""
     cluster.tick(*instance_series(cluster, "cache", n=3), score=3.0)
     cluster.wait(60)
-    began = cluster.current_incidents()[0].start
-    deploy = Change("c1", began - SECOND, ChangeKind.DEPLOY, "cache 2", "ci", {"job": "cache"})
+    start = cluster.current_incidents()[0].start
+    deploy = Change("c1", start - SECOND, ChangeKind.DEPLOY, "cache 2", "ci", {"job": "cache"})
     cluster.correlator.add_change(replace(deploy, id="c2", labels={"job": "svc1"}))
     assert cluster.wait(10) == []
     cluster.correlator.add_change(deploy)
-    (told,) = cluster.wait(10)
-    assert told.change_ids == ("c1",)
+    (republished,) = cluster.wait(10)
+    assert republished.change_ids == ("c1",)
 
 
-def test_past_incidents_that_looked_alike_are_named(cluster):
+def test_similar_past_incidents_are_listed(cluster):
     """Similar past incidents are listed."""
     for job in ("cache", "web", "cache"):
         cluster.tick(*instance_series(cluster, job, n=8), score=3.0, seconds=9000)
@@ -306,8 +306,8 @@ def test_past_incidents_that_looked_alike_are_named(cluster):
 
 
 def test_state_round_trip():
-    """A restored correlator publishes the same as one that was never stopped."""
-    both = []
+    """A restored correlator publishes the same incidents as one that kept running."""
+    results = []
     for restart in (False, True):
         cluster = FakeCluster(service_keys("cache", "web", *JOBS))
         cluster.tick(*instance_series(cluster, "cache", n=4), score=2.0, value=float("nan"))
@@ -321,29 +321,29 @@ def test_state_round_trip():
         cluster.tick(*instance_series(cluster, "web", n=7), score=2.5)
         cluster.close(seconds=60)
         cluster.wait(700)
-        both.append(cluster.latest)
-    assert both[0] == both[1]
+        results.append(cluster.latest)
+    assert results[0] == results[1]
 
 
 def test_stored_incident_continues(cluster):
-    """Without state an open incident continues from the store."""
+    """Without a saved state, an open incident continues from the store."""
     keys = instance_series(cluster, "cache", n=4)
     cluster.tick(*keys, score=2.0)
     (stored,) = cluster.current_incidents()
-    again = FakeCluster(cluster.keys)
-    again.now = cluster.now
-    again.correlator.follow_stored(stored, cluster.open_anomalies.values())
-    again.correlator.close_missing("prometheus", [cluster.open_anomalies[keys[0]].id], cluster.now)
-    again.open_anomalies = {keys[0]: cluster.open_anomalies[keys[0]]}
-    again.tick(instance_series(cluster, "cache", n=5)[-1], score=2.0)
-    (incident,) = again.current_incidents()
+    restarted = FakeCluster(cluster.keys)
+    restarted.now = cluster.now
+    restarted.correlator.follow_stored(stored, cluster.open_anomalies.values())
+    restarted.correlator.close_missing("prometheus", [cluster.open_anomalies[keys[0]].id], cluster.now)
+    restarted.open_anomalies = {keys[0]: cluster.open_anomalies[keys[0]]}
+    restarted.tick(instance_series(cluster, "cache", n=5)[-1], score=2.0)
+    (incident,) = restarted.current_incidents()
     assert (incident.id, len(incident.anomaly_ids), incident.end) == (stored.id, 5, None)
-    again.close(seconds=30)
-    assert again.current_incidents()[0].end == again.now
+    restarted.close(seconds=30)
+    assert restarted.current_incidents()[0].end == restarted.now
 
 
 def test_unknown_series_is_added():
-    """An unknown series is added by the labels of its anomaly."""
+    """An unknown series is added from the labels of its anomaly."""
     cluster = FakeCluster([])
     cluster.tick(SeriesKey.of("x", "m", {"job": "a"}), SeriesKey.of("x", "n", {"job": "a"}), score=4.0)
     assert cluster.current_incidents()[0].entities == ("a",)

@@ -49,7 +49,7 @@ class IncidentServiceHarness:
         self.service = self.restart()
 
     def restart(self):
-        """Start a new service over the same stores, as the engine does."""
+        """Start a new service over the same stores, as the engine does after a restart."""
         self.service = IncidentService(
             self.store, self.incident_store, self.state_store, read_silences=self._silences
         )
@@ -71,27 +71,29 @@ class IncidentServiceHarness:
             self.store.save_anomaly(anomaly)
         slots = {key.id: slot for slot, key in enumerate(keys)}
         opened = {slots[a.series_id]: a.id for a in anomalies if a.end is None and a.series_id in slots}
-        sensed = TickResult(
+        result = TickResult(
             keys, tick_scores(source, self.now, np.ones(len(keys))), anomalies, np.empty(0, np.int64),
             np.zeros(len(keys), np.int64), np.ones(len(keys), np.bool_), opened, complete=True,
         )  # fmt: skip
-        told = self.service.step(sensed, 15.0, SeriesInfo)
+        published = self.service.step(result, 15.0, SeriesInfo)
         self.tick += 1
-        return told
+        return published
 
     def run_quiet_ticks(self, ticks, **more):
         """Run ticks without anomalies; return all incidents and notices."""
-        told = [self.run_tick(**more) for _ in range(ticks)]
-        return [i for incidents, _ in told for i in incidents], [n for _, notices in told for n in notices]
+        results = [self.run_tick(**more) for _ in range(ticks)]
+        return [i for incidents, _ in results for i in incidents], [
+            n for _, notices in results for n in notices
+        ]
 
-    def strong_anomalies(self, *places, **changed):
+    def strong_anomalies(self, *indices, **changed):
         """Return strong anomalies that begin now."""
-        at = {"start": self.now, "peak_time": self.now, **STRONG, **changed}
-        return [anomaly_of(KEYS[place], ulid(self.tick * 100 + place), **at) for place in places]
+        fields = {"start": self.now, "peak_time": self.now, **STRONG, **changed}
+        return [anomaly_of(KEYS[index], ulid(self.tick * 100 + index), **fields) for index in indices]
 
 
 class FailingIncidents(FakeIncidents):
-    """A store that fails while `error` is set; counts attempts to save."""
+    """An incident store whose saves raise StoreError while `error` is set; counts save attempts."""
 
     def __init__(self):
         super().__init__()
@@ -107,26 +109,26 @@ class FailingIncidents(FakeIncidents):
 
 @pytest.fixture
 def harness():
-    """A service that has received every series."""
-    made = IncidentServiceHarness()
-    made.run_quiet_ticks(5)
-    return made
+    """Return a harness whose service has received every series."""
+    harness = IncidentServiceHarness()
+    harness.run_quiet_ticks(5)
+    return harness
 
 
 @pytest.fixture
 def harness_with_incident(harness):
-    """The harness, and one incident of three series of one shop."""
+    """Return the harness and one incident of three series of one shop."""
     (incident,), _ = harness.run_tick(*harness.strong_anomalies(0, 1, 2))
     return harness, incident
 
 
 def test_related_anomalies_are_one_stored_incident(harness):
-    """Three series of one entity are one incident, stored as it was published."""
+    """Anomalies of three series of one entity are one incident, stored as published."""
     (incident,), _ = harness.run_tick(*harness.strong_anomalies(0, 1, 2))
     assert len(incident.anomaly_ids) == 3
     assert harness.incident_store.incident(incident.id) == incident
-    told, _ = harness.run_quiet_ticks(30)
-    assert {later.id for later in told} <= {incident.id}
+    published, _ = harness.run_quiet_ticks(30)
+    assert {later.id for later in published} <= {incident.id}
 
 
 def test_restart_keeps_the_incident(harness_with_incident):
@@ -137,13 +139,13 @@ def test_restart_keeps_the_incident(harness_with_incident):
     harness.restart()
     assert harness.service.correlator.rates.series_seconds == rate
     assert list(harness.service.correlator.drafts) == [incident.id]
-    told, notices = harness.run_tick(*[replace(a, score=6.5) for a in harness.store.anomalies()])
-    assert [later.id for later in told] in ([], [incident.id])
+    published, notices = harness.run_tick(*[replace(a, score=6.5) for a in harness.store.anomalies()])
+    assert [later.id for later in published] in ([], [incident.id])
     assert notices == []
 
 
-def test_operator_silence_holds_notices_back(harness):
-    """A silence holds notices back, also over a restart; when it ends, active incidents are notified."""
+def test_silence_holds_notices_back(harness):
+    """A silence holds notices back, also across a restart; when it ends, open incidents are notified."""
     harness.silences = [Silence(ulid(1), ("*",), START, START + 3600 * SECOND, "ann")]
     _, notices = harness.run_tick(*harness.strong_anomalies(*range(24), score=9.0))
     assert notices == []
@@ -157,16 +159,16 @@ def test_operator_silence_holds_notices_back(harness):
 
 
 def test_without_state_incidents_come_from_the_store(harness_with_incident):
-    """Without state, incidents are followed from the store, with their anomalies."""
+    """Without a saved state, incidents and their anomalies are loaded from the store."""
     harness, incident = harness_with_incident
     harness.restart()
-    case = harness.service.correlator.drafts[incident.id]
-    assert set(case.members) == set(incident.anomaly_ids)
-    assert case.open == set(incident.anomaly_ids)
+    draft = harness.service.correlator.drafts[incident.id]
+    assert set(draft.members) == set(incident.anomaly_ids)
+    assert draft.open == set(incident.anomaly_ids)
 
 
-def test_every_series_is_known_before_the_first_anomaly(harness_with_incident):
-    """A source lists its series before its first tick, because the state has none."""
+def test_resumed_source_lists_its_series(harness_with_incident):
+    """A source lists its series before its first tick, because the state does not contain them."""
     harness, incident = harness_with_incident
     harness.service.save_state()
     service = harness.restart()
@@ -178,7 +180,7 @@ def test_every_series_is_known_before_the_first_anomaly(harness_with_incident):
     assert len(service.correlator.directory) == len(KEYS)
 
 
-def test_what_is_not_open_any_more_has_ended(harness_with_incident):
+def test_anomalies_no_longer_open_have_ended(harness_with_incident):
     """Anomalies that a restarted source does not list as open have ended."""
     harness, incident = harness_with_incident
     harness.service.save_state()
@@ -187,51 +189,51 @@ def test_what_is_not_open_any_more_has_ended(harness_with_incident):
     assert service.correlator.drafts[incident.id].end is None
     service.resume_source("p", KEYS, SeriesInfo, (), harness.now)
     assert service.correlator.drafts[incident.id].end == harness.now
-    told, _ = harness.run_quiet_ticks(30)
-    assert told[-1].state is IncidentState.RESOLVED
+    published, _ = harness.run_quiet_ticks(30)
+    assert published[-1].state is IncidentState.RESOLVED
 
 
 @pytest.mark.parametrize(
-    ("say", "state"),
+    ("act", "state"),
     [
-        (lambda said, i: said.acknowledge(i, "ann", "mine"), IncidentState.ACKNOWLEDGED),
-        (lambda said, i: said.resolve(i, "ann", "mine"), IncidentState.RESOLVED),
+        (lambda actions, i: actions.acknowledge(i, "ann", "mine"), IncidentState.ACKNOWLEDGED),
+        (lambda actions, i: actions.resolve(i, "ann", "mine"), IncidentState.RESOLVED),
     ],
     ids=["acknowledged", "resolved"],
 )
-def test_operator_action_survives_a_kill(harness_with_incident, say, state):
-    """An operator action after the last saved state overrides that state."""
+def test_operator_action_survives_a_kill(harness_with_incident, act, state):
+    """An operator action after the last saved state takes precedence over that state."""
     harness, incident = harness_with_incident
     harness.service.save_state()
-    harness.service.apply_operator_changes(say(harness.service.operator_actions, incident.id))
+    harness.service.apply_operator_changes(act(harness.service.operator_actions, incident.id))
     harness.restart()
-    case = harness.service.correlator.drafts[incident.id]
-    assert (case.state, case.acknowledged_by, case.note) == (state, "ann", "ann: mine")
-    assert case.by_hand is (state is IncidentState.RESOLVED)
+    draft = harness.service.correlator.drafts[incident.id]
+    assert (draft.state, draft.acknowledged_by, draft.note) == (state, "ann", "ann: mine")
+    assert draft.by_hand is (state is IncidentState.RESOLVED)
     for later in harness.run_quiet_ticks(3)[0]:
         assert (later.state, later.acknowledged_by) == (state, "ann")
 
 
-def test_what_came_since_the_state_survives_a_kill(harness_with_incident):
-    """Anomalies and incidents newer than the saved state come from the store."""
+def test_incidents_after_the_saved_state_survive_a_kill(harness_with_incident):
+    """Anomalies and incidents newer than the saved state are loaded from the store."""
     harness, incident = harness_with_incident
     harness.service.save_state()
     more, _ = harness.run_tick(*harness.strong_anomalies(3, 4, 5))
-    known = {one.id: set(one.anomaly_ids) for one in [incident, *more]}
+    before = {stored.id: set(stored.anomaly_ids) for stored in [incident, *more]}
     harness.restart()
-    followed = {one.id: set(one.members) for one in harness.service.correlator.drafts.values()}
-    assert followed == known
+    after = {draft.id: set(draft.members) for draft in harness.service.correlator.drafts.values()}
+    assert after == before
 
 
-def test_one_that_was_merged_since_is_not_followed_again(harness):
-    """An incident merged after the saved state is not followed again."""
+def test_incident_merged_after_the_saved_state_stays_merged(harness):
+    """An incident merged after the saved state is not loaded again."""
     first = Incident(
         ulid(1), harness.now, None, IncidentState.OPEN, "shop", 0.6, Severity.HIGH, False, False, ("shop-0",),
         (ulid(500),),
     )  # fmt: skip
     second = replace(first, id=ulid(2), anomaly_ids=(ulid(503),))
-    for place, name in ((0, 500), (3, 503)):
-        harness.store.save_anomaly(anomaly_of(KEYS[place], ulid(name), start=harness.now))
+    for index, number in ((0, 500), (3, 503)):
+        harness.store.save_anomaly(anomaly_of(KEYS[index], ulid(number), start=harness.now))
     harness.incident_store.save_incidents([first, second])
     harness.restart()
     harness.service.save_state()
@@ -252,14 +254,14 @@ def test_stored_changes_are_loaded(harness_with_incident):
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_the_state_is_json_whatever_was_measured(harness, number):
-    """The state has neither NaN nor infinity and can be restored."""
+def test_state_has_no_nan_or_infinity(harness, number):
+    """The state contains neither NaN nor infinity and can be restored."""
     harness.run_tick(*harness.strong_anomalies(0, 1, 2, value=number, lower=-number, upper=number))
     harness.service.save_state()
     text = json.dumps(harness.state_store.values[STATE_KEY], allow_nan=False)
     harness.state_store.values[STATE_KEY] = json.loads(text)
-    case = next(iter(harness.restart().correlator.drafts.values()))
-    assert all(math.isnan(member.value) for member in case.members.values())
+    draft = next(iter(harness.restart().correlator.drafts.values()))
+    assert all(math.isnan(member.value) for member in draft.members.values())
 
 
 @pytest.mark.parametrize(
@@ -272,8 +274,8 @@ def test_the_state_is_json_whatever_was_measured(harness, number):
     ],
     ids=["a list", "parts are missing", "another form", "no notices"],
 )
-def test_a_state_that_cannot_be_read_stops_nothing(harness_with_incident, state):
-    """An unreadable state is ignored; incidents come from the store."""
+def test_unreadable_state_is_ignored(harness_with_incident, state):
+    """An unreadable state is ignored; incidents are loaded from the store."""
     harness, incident = harness_with_incident
     harness.state_store.values[STATE_KEY] = state
     service = harness.restart()
@@ -282,8 +284,8 @@ def test_a_state_that_cannot_be_read_stops_nothing(harness_with_incident, state)
     harness.run_quiet_ticks(1)
 
 
-def test_a_store_that_fails_is_caught_up_with(harness):
-    """When the store fails, incidents are still published, and saved later."""
+def test_incidents_are_saved_after_a_store_failure(harness):
+    """While the store fails, incidents are still published; they are saved when it works again."""
     harness.incident_store.error = "disk full"
     (incident,), _ = harness.run_tick(*harness.strong_anomalies(0, 1, 2))
     assert harness.service.store_error == "disk full"
@@ -314,26 +316,26 @@ def test_unstored_operator_action_raises(harness_with_incident):
 def test_resolving_sends_a_resolved_notice(harness_with_incident):
     """Resolving a notified incident sends one resolved notice at once."""
     harness, incident = harness_with_incident
-    fired = harness.service.notification_policy._notified[incident.id] = {
+    notified = harness.service.notification_policy._notified[incident.id] = {
         "fingerprint": "f", "time": harness.now, "severity": 0.9, "level": "high", "over": None,
     }  # fmt: skip
     (notice,) = harness.service.apply_operator_changes(
         harness.service.operator_actions.resolve(incident.id, "ann")
     )
     assert (notice.kind, notice.incident.id, notice.fingerprint) == (NoticeKind.RESOLVED, incident.id, "f")
-    assert fired["over"] is not None
+    assert notified["over"] is not None
     assert harness.run_quiet_ticks(3)[1] == []
 
 
-def test_a_source_that_goes_ends_its_anomalies(harness_with_incident):
+def test_removed_source_ends_its_anomalies(harness_with_incident):
     """Removing a source ends its anomalies."""
     harness, incident = harness_with_incident
     harness.service.forget_source("p")
     assert harness.service.correlator.drafts[incident.id].end is not None
     assert len(harness.service.correlator.directory) == 0
     other = (SeriesKey.of("q", "x", {"instance": "z"}),)
-    told, _ = harness.run_quiet_ticks(30, keys=other, source="q")
-    assert told[-1].state is IncidentState.RESOLVED
+    published, _ = harness.run_quiet_ticks(30, keys=other, source="q")
+    assert published[-1].state is IncidentState.RESOLVED
 
 
 def test_split_after_source_was_removed(harness_with_incident):
@@ -345,7 +347,7 @@ def test_split_after_source_was_removed(harness_with_incident):
 
 
 def test_ended_incident_can_be_loaded(harness_with_incident):
-    """An ended incident can be loaded for an operator action; a merged or unknown one cannot."""
+    """An ended incident can be loaded for an operator action; a merged or unknown incident cannot."""
     harness, incident = harness_with_incident
     del harness.service.correlator.drafts[incident.id]
     harness.service.follow(incident.id)
@@ -358,7 +360,7 @@ def test_ended_incident_can_be_loaded(harness_with_incident):
 
 
 def test_changes_are_added_at_the_next_tick(harness):
-    """Change events from other threads are added at the next tick."""
+    """Change events that arrive from other threads are added at the next tick."""
     change = Change(ulid(9), harness.now, ChangeKind.DEPLOY, "shop 1.2", "ci")
     harness.service.pending_changes.append(change)
     (incident,), _ = harness.run_tick(*harness.strong_anomalies(0, 1, 2))
@@ -366,7 +368,7 @@ def test_changes_are_added_at_the_next_tick(harness):
     assert not harness.service.pending_changes
 
 
-def test_sources_that_were_taken_out_have_nothing_open(harness_with_incident):
+def test_incidents_of_unconfigured_sources_end(harness_with_incident):
     """Incidents of sources that are no longer configured end at the start."""
     harness, incident = harness_with_incident
     harness.service.close_other_sources({"p", "host"}, harness.now)

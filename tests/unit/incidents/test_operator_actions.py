@@ -20,68 +20,68 @@ def operator_actions(cluster):
 
 
 def open_incident(cluster, job="cache", n=6):
-    """Return the id of an incident of one service."""
+    """Open an incident of one service and return its id."""
     cluster.tick(*instance_series(cluster, job, n=n), score=2.0)
     return cluster.current_incidents()[-1].id
 
 
 def test_notes_survive_resolution_and_reopening(cluster, operator_actions):
     """Acknowledgement and note stay when an incident is resolved and reopens."""
-    name = open_incident(cluster)
-    (incident,) = operator_actions.acknowledge(name, "ann", "looking")
+    incident_id = open_incident(cluster)
+    (incident,) = operator_actions.acknowledge(incident_id, "ann", "looking")
     assert (incident.state, incident.acknowledged_by, incident.note) == (
         IncidentState.ACKNOWLEDGED, "ann", "ann: looking",
     )  # fmt: skip
     cluster.tick(instance_series(cluster, "cache", n=8)[-1])
-    assert cluster.latest[name].state is IncidentState.ACKNOWLEDGED
+    assert cluster.latest[incident_id].state is IncidentState.ACKNOWLEDGED
     cluster.close(seconds=30)
     cluster.wait(400)
-    assert cluster.latest[name].state is IncidentState.RESOLVED
+    assert cluster.latest[incident_id].state is IncidentState.RESOLVED
     cluster.tick(*instance_series(cluster, "cache"))
-    again = cluster.latest[name]
-    assert (again.state, again.note) == (IncidentState.ACKNOWLEDGED, "ann: looking")
+    reopened = cluster.latest[incident_id]
+    assert (reopened.state, reopened.note) == (IncidentState.ACKNOWLEDGED, "ann: looking")
 
 
 def test_resolved_incident_reopens_only_when_worse(cluster, operator_actions):
     """A resolved incident stays resolved until its severity level rises."""
-    name = open_incident(cluster, n=3)
-    (incident,) = operator_actions.resolve(name, "bob", "known")
+    incident_id = open_incident(cluster, n=3)
+    (incident,) = operator_actions.resolve(incident_id, "bob", "known")
     assert (incident.state, incident.note) == (IncidentState.RESOLVED, "bob: known")
     cluster.tick(instance_series(cluster, "cache", n=4)[-1], score=1.0)
-    assert cluster.latest[name].state is IncidentState.RESOLVED
+    assert cluster.latest[incident_id].state is IncidentState.RESOLVED
     cluster.tick(*instance_series(cluster, "cache", n=10)[4:], score=3.0)
-    assert cluster.latest[name].state is IncidentState.ACKNOWLEDGED
+    assert cluster.latest[incident_id].state is IncidentState.ACKNOWLEDGED
 
 
 def test_ended_resolved_incident_does_not_reopen(cluster, operator_actions):
     """An incident resolved by an operator does not reopen after it ended."""
-    name = open_incident(cluster)
-    operator_actions.resolve(name, "bob")
+    incident_id = open_incident(cluster)
+    operator_actions.resolve(incident_id, "bob")
     cluster.close(seconds=30)
     cluster.tick(*instance_series(cluster, "cache"), seconds=600)
     assert [i.state for i in cluster.current_incidents()] == [IncidentState.RESOLVED, IncidentState.OPEN]
 
 
-def test_reopen(cluster, operator_actions):
-    """Reopening adds the note to earlier ones."""
-    name = open_incident(cluster)
-    operator_actions.resolve(name, "bob", "done")
-    (incident,) = operator_actions.reopen(name, "ann", "no")
+def test_reopening_keeps_earlier_notes(cluster, operator_actions):
+    """Reopening an incident adds the note to earlier notes."""
+    incident_id = open_incident(cluster)
+    operator_actions.resolve(incident_id, "bob", "done")
+    (incident,) = operator_actions.reopen(incident_id, "ann", "no")
     assert (incident.state, incident.acknowledged_by, incident.note) == (
         IncidentState.ACKNOWLEDGED, "ann", "bob: done\nann: no",
     )  # fmt: skip
 
 
 def test_merge(cluster, operator_actions):
-    """Merging moves anomalies and notes; later anomalies join the merged incident."""
+    """A merge moves anomalies and notes; later anomalies join the merged incident."""
     first = open_incident(cluster)
     cluster.wait(400)
     second = open_incident(cluster, "svc9")
     operator_actions.acknowledge(second, "ann", "mine")
-    gone, whole = operator_actions.merge(first, [second], "bob")
-    assert (gone.id, gone.merged_into, gone.state) == (second, first, IncidentState.RESOLVED)
-    assert len(whole.anomaly_ids) == 12
-    assert whole.note == f"bob: merged {second}\nann: mine"
+    source, merged = operator_actions.merge(first, [second], "bob")
+    assert (source.id, source.merged_into, source.state) == (second, first, IncidentState.RESOLVED)
+    assert len(merged.anomaly_ids) == 12
+    assert merged.note == f"bob: merged {second}\nann: mine"
     cluster.tick(instance_series(cluster, "svc9", n=7)[-1])
     assert len(cluster.latest[first].anomaly_ids) == 13
 
@@ -89,29 +89,45 @@ def test_merge(cluster, operator_actions):
 def test_split(cluster, operator_actions):
     """Each part of a split has its own anomalies, severity and title."""
     cluster.tick(*instance_series(cluster, "cache", n=3), *instance_series(cluster, "svc9", n=4), score=2.0)
-    (whole,) = cluster.current_incidents()
-    apart = [cluster.open_anomalies[key].id for key in instance_series(cluster, "svc9", n=4)]
-    old, new = operator_actions.split(whole.id, apart, "bob")
-    assert (old.id, len(old.anomaly_ids), old.entities) == (whole.id, 3, ("cache/cache-0:9000",))
-    assert (set(new.anomaly_ids), new.entities) == (set(apart), ("svc9/svc9-0:9000",))
-    assert old.severity < whole.severity
-    assert f"split from {whole.id}" in new.note
+    (merged,) = cluster.current_incidents()
+    split_ids = [cluster.open_anomalies[key].id for key in instance_series(cluster, "svc9", n=4)]
+    old, new = operator_actions.split(merged.id, split_ids, "bob")
+    assert (old.id, len(old.anomaly_ids), old.entities) == (merged.id, 3, ("cache/cache-0:9000",))
+    assert (set(new.anomaly_ids), new.entities) == (set(split_ids), ("svc9/svc9-0:9000",))
+    assert old.severity < merged.severity
+    assert f"split from {merged.id}" in new.note
     cluster.close(*instance_series(cluster, "svc9", n=4))
-    assert (cluster.latest[new.id].end, cluster.latest[whole.id].end) == (cluster.now, None)
+    assert (cluster.latest[new.id].end, cluster.latest[merged.id].end) == (cluster.now, None)
 
 
 @pytest.mark.parametrize(
-    ("ask", "error", "says"),
+    ("act", "error", "message"),
     [
         (lambda s, _: s.acknowledge("nobody", "ann"), NotFoundError, "'nobody' does not exist"),
-        (lambda s, name: s.reopen(name, "ann"), ConflictError, "is open"),
-        (lambda s, name: [s.resolve(name, "a"), s.resolve(name, "b")], ConflictError, "already resolved"),
-        (lambda s, name: [s.resolve(name, "a"), s.acknowledge(name, "b")], ConflictError, "reopen it"),
-        (lambda s, name: s.merge(name, [name], "a"), ConflictError, "at least one other"),
-        (lambda s, name: s.split(name, ["x"], "a"), ConflictError, "1 of these do not belong to it"),
+        (lambda s, i: s.reopen(i, "ann"), ConflictError, "is open"),
+        (
+            lambda s, i: [s.resolve(i, "a"), s.resolve(i, "b")],
+            ConflictError,
+            "already resolved",
+        ),
+        (
+            lambda s, i: [s.resolve(i, "a"), s.acknowledge(i, "b")],
+            ConflictError,
+            "reopen it",
+        ),
+        (
+            lambda s, i: s.merge(i, [i], "a"),
+            ConflictError,
+            "at least one other",
+        ),
+        (
+            lambda s, i: s.split(i, ["x"], "a"),
+            ConflictError,
+            "1 of these do not belong to it",
+        ),
     ],
 )
-def test_impossible_action_is_refused(cluster, operator_actions, ask, error, says):
-    """An impossible action raises with its reason."""
-    with pytest.raises(error, match=says):
-        ask(operator_actions, open_incident(cluster))
+def test_impossible_action_is_refused(cluster, operator_actions, act, error, message):
+    """An impossible action raises an error with its reason."""
+    with pytest.raises(error, match=message):
+        act(operator_actions, open_incident(cluster))

@@ -1,4 +1,4 @@
-"""Similar past incidents."""
+"""Similarity of incidents: ranking, feature weights, bounds and state."""
 
 import json
 
@@ -6,13 +6,13 @@ from trimtab.engine.incidents.memory.similarity import IncidentSimilarity, finge
 
 
 def make_fingerprint(job, *metrics, instance=1, patterns=(), mass=False):
-    """Return the features of series of one instance that are above normal."""
+    """Return the fingerprint of an incident whose metrics of one instance are above normal."""
     entity = f"{job}/{job}-{instance}:90"
     return fingerprint([entity], [(entity, metric, "above") for metric in metrics], patterns, mass=mass)
 
 
 def past_incidents():
-    """Six incidents that are over."""
+    """Return the memory of six ended incidents."""
     past = IncidentSimilarity()
     past.add("thrash", make_fingerprint("cache", "evictions", "latency", "misses", patterns=["cache_thrash"]))
     past.add("same roles", make_fingerprint("cache", "evictions", "latency", instance=7))
@@ -24,7 +24,7 @@ def past_incidents():
 
 
 def test_most_similar_comes_first():
-    """Patterns, metrics and roles decide; dissimilar incidents are not returned."""
+    """Shared patterns, metrics and roles rank incidents; dissimilar incidents are not returned."""
     now = make_fingerprint("cache", "evictions", "latency", "misses", instance=3, patterns=["cache_thrash"])
     assert past_incidents().most_similar(now) == ("thrash", "same roles")
     assert past_incidents().most_similar(now, limit=1) == ("thrash",)
@@ -32,8 +32,8 @@ def test_most_similar_comes_first():
     assert past_incidents().most_similar(make_fingerprint("mail", "queue")) == ()
 
 
-def test_common_features_count_little():
-    """A feature of every past incident makes none of them similar."""
+def test_common_features_have_little_weight():
+    """A feature of every past incident does not make them similar."""
     past = IncidentSimilarity()
     for k in range(30):
         past.add(f"{k:02d}", make_fingerprint("web", "latency", f"m{k}", f"n{k}"))
@@ -49,11 +49,11 @@ def test_memory_is_bounded_and_survives_a_restart():
     for name in "abcda":
         past.add(name, make_fingerprint(name, "x"))
     assert list(past.past) == ["c", "d", "a"]
-    again = IncidentSimilarity(max_incidents=3)
-    again.restore(json.loads(json.dumps(past.state())))
+    restored = IncidentSimilarity(max_incidents=3)
+    restored.restore(json.loads(json.dumps(past.state())))
     assert (
-        again.most_similar(make_fingerprint("d", "x"))
+        restored.most_similar(make_fingerprint("d", "x"))
         == ("d",)
         == past.most_similar(make_fingerprint("d", "x"))
     )
-    assert again.most_similar(make_fingerprint("b", "x")) == ()
+    assert restored.most_similar(make_fingerprint("b", "x")) == ()
