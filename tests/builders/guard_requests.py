@@ -85,6 +85,12 @@ def make_aged_action(age_s: float, **changed: Any) -> AgedAction:
     return AgedAction(replace(made, **changed), age_s)
 
 
+def past_change(age_s: float, before: Any = 80, after: Any = 100, **changed: Any) -> AgedAction:
+    """Return a kept change of the knob `speed` of cache-1 of this age in seconds."""
+    values = {"subject": "speed", "target": "cache-1", "before": before, "after": after}
+    return make_aged_action(age_s, **{**values, **changed})
+
+
 def verdict_of(
     proposal: Recommendation, situation: Situation, limits: Guardrails = LIMITS, person: bool = False
 ) -> str:

@@ -1,4 +1,4 @@
-"""P12: no interleaving, restart or clock jump passes a guardrail."""
+"""No interleaving of events, restart or clock jump lets an action exceed a guard limit."""
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,9 +13,9 @@ RULES = {
 
 
 def run(examples):
-    """So many histories of 50 steps each; what was seen in them."""
+    """Run the state machine with this many examples of 50 steps each; return the outcome counts."""
     OUTCOME_COUNTS.clear()
-    how = settings(
+    machine_settings = settings(
         max_examples=examples,
         stateful_step_count=50,
         deadline=None,
@@ -23,22 +23,22 @@ def run(examples):
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(GuardMachine, settings=how)
+    run_state_machine_as_test(GuardMachine, settings=machine_settings)
     print(dict(OUTCOME_COUNTS))
     return OUTCOME_COUNTS
 
 
 def test_no_history_passes_a_limit():
     """Over 2,000 steps of proposals, operators, faults, restarts and clock jumps exceed no limit."""
-    seen = run(60)
-    assert seen["steps"] >= 2000
-    assert seen["started"] >= 20
+    counts = run(60)
+    assert counts["steps"] >= 2000
+    assert counts["started"] >= 20
 
 
 @pytest.mark.trials
 def test_no_history_passes_a_limit_in_full():
     """Over 20,000 steps exceed no limit, and every guard rule decides at least once."""
-    seen = run(500)
-    assert seen["steps"] >= 20_000
-    assert seen["started"] >= 100
-    assert RULES - set(seen) == set()
+    counts = run(500)
+    assert counts["steps"] >= 20_000
+    assert counts["started"] >= 100
+    assert RULES - set(counts) == set()

@@ -1,4 +1,4 @@
-"""What the guard says to people: the thing, the figures, and what to do."""
+"""Reasons of the guard name the target, the measured value, the limit and what to do."""
 
 from dataclasses import replace
 
@@ -221,18 +221,18 @@ REASONS = [
 
 
 @pytest.mark.parametrize(("proposal", "situation", "reason"), REASONS)
-def test_reason(proposal, situation, reason):
-    """A reason begins with the thing and its figures and ends with what to do."""
-    told = decide(proposal, situation, LIMITS).reason
-    assert told.startswith(reason)
-    assert ";" in told
+def test_reason_names_the_values_and_the_way_on(proposal, situation, reason):
+    """A reason begins with the target and its values and ends with what to do."""
+    reason_given = decide(proposal, situation, LIMITS).reason
+    assert reason_given.startswith(reason)
+    assert ";" in reason_given
 
 
 @pytest.mark.parametrize(
-    ("person", "way"), [(True, "wait until that ends, or undo it"), (False, "wait until that ends")]
+    ("person", "advice"), [(True, "wait until that ends, or undo it"), (False, "wait until that ends")]
 )
-def test_only_a_person_is_told_that_what_runs_can_be_undone(person, way):
-    """The engine has nothing to choose."""
+def test_reason_offers_an_undo_to_operators_only(person, advice):
+    """Only an operator is offered to undo the running action; the engine can only wait."""
     running = make_aged_action(1000.0, target="cache-1", state=ActionState.VERIFYING, ended=None)
-    told = decide(make_proposal(), make_situation(recent_actions=(running,)), LIMITS, person).reason
-    assert told == f"maxmemory of cache-1 is being changed; {way}"
+    reason_given = decide(make_proposal(), make_situation(recent_actions=(running,)), LIMITS, person).reason
+    assert reason_given == f"maxmemory of cache-1 is being changed; {advice}"

@@ -1,4 +1,4 @@
-"""The guard, row by row: what each refuses, and what it lets pass just on the other side of its limit."""
+"""Each guard rule on both sides of its limit: pause, mode, plan, freshness, mass breaker, memory."""
 
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ from tests.builders.guard_requests import (
     SPEED,
     STABLE,
     WORKERS,
+    make_aged_action,
     make_change,
     make_proposal,
     make_situation,
@@ -22,35 +23,36 @@ from tests.builders.guard_requests import (
 from tests.builders.series import SECOND, START
 from trimtab.engine.actions.guard.guard import decide
 from trimtab.engine.actions.guard.situation import GuardVerdict, ProposalStability
+from trimtab.engine.settings import Guardrails
 from trimtab.engine.types import KnobReading, Lasts, MemoryOutlook, Mode, Pause
 
 GIB = 2**30
 
 
-def test_what_keeps_within_every_limit_is_done():
-    """The proposal that the other tests change passes, and the reason says why."""
+def test_a_proposal_within_every_limit_is_allowed():
+    """The default proposal is allowed and the reason says why."""
     decision = decide(make_proposal(), make_situation(), LIMITS)
     assert (decision.verdict, decision.guard, decision.until) == (GuardVerdict.ALLOW, "", None)
     assert decision.reason == "the mode of maxmemory of cache-1 is auto, and it is within every limit"
 
 
-def test_a_persons_decision_is_told_as_such():
-    """The reason names who decided."""
+def test_reason_names_the_operator_decision():
+    """The reason of an allowed manual decision says that an operator decided it."""
     assert decide(make_proposal(), make_situation(), LIMITS, person=True).reason == (
         "an operator decided it, and it is within every limit"
     )
 
 
 def test_the_order_is_pause_then_refusals_then_waits_then_approvals():
-    """Of several things that are wrong the gravest is said; each is, once those before are mended."""
-    wrong = make_situation(
+    """The most serious objection is reported first: pause, refusals, waits, then approvals."""
+    situation = make_situation(
         pause=Pause(True),
         targets=("other",),
         uptime_s=1.0,
         mode=Mode.RECOMMEND,
         stability=ProposalStability(1, 1.0, 1.0),
     )
-    mended = [
+    fixes = [
         {},
         {"pause": Pause(False)},
         {"targets": ("cache-1",)},
@@ -58,23 +60,23 @@ def test_the_order_is_pause_then_refusals_then_waits_then_approvals():
         {"stability": STABLE},
         {"mode": Mode.AUTO},
     ]
-    words = []
-    for step in mended:
-        wrong = replace(wrong, **step)
-        words.append(verdict_of(make_proposal(), wrong))
-    assert words == [
+    verdicts = []
+    for step in fixes:
+        situation = replace(situation, **step)
+        verdicts.append(verdict_of(make_proposal(), situation))
+    assert verdicts == [
         "refuse pause", "refuse targets", "refuse start-up", "refuse persistence", "approve mode", "allow",
     ]  # fmt: skip
 
 
 SITUATIONS = [
-    # (row, what is so, what comes of it)
+    # (case, changed fields of the situation, verdict)
     ("pause", {"pause": Pause(True, "ann", 0, "maintenance")}, "refuse pause"),
-    ("target not named", {"targets": ("cache-2",)}, "refuse targets"),
-    ("no target named", {"targets": ()}, "refuse targets"),
-    ("a wildcard among the named", {"targets": ("cache-1", "*")}, "refuse targets"),
-    ("an empty name among the named", {"targets": ("cache-1", " ")}, "refuse targets"),
-    ("a pattern among the named", {"targets": ("cache-1", "cache-*")}, "refuse targets"),
+    ("target not listed", {"targets": ("cache-2",)}, "refuse targets"),
+    ("no target listed", {"targets": ()}, "refuse targets"),
+    ("a wildcard in the list", {"targets": ("cache-1", "*")}, "refuse targets"),
+    ("an empty name in the list", {"targets": ("cache-1", " ")}, "refuse targets"),
+    ("a pattern in the list", {"targets": ("cache-1", "cache-*")}, "refuse targets"),
     ("mode off", {"mode": Mode.OFF}, "refuse mode"),
     ("mode recommend", {"mode": Mode.RECOMMEND}, "approve mode"),
     ("mode approve", {"mode": Mode.APPROVE}, "approve mode"),
@@ -82,37 +84,37 @@ SITUATIONS = [
     ("another knob", {"knob": WORKERS}, "refuse subject"),
     ("another generation", {"generation": 1}, "refuse plan"),
     ("never evaluated", {"stability": replace(STABLE, last_s=None)}, "refuse plan"),
-    ("plan as old as may be", {"stability": replace(STABLE, last_s=300.0)}, "allow"),
+    ("plan at the maximum age", {"stability": replace(STABLE, last_s=300.0)}, "allow"),
     ("plan too old", {"stability": replace(STABLE, last_s=300.1)}, "refuse plan"),
-    ("not to be read", {"reading": None}, "refuse plan"),
-    ("changed by somebody", {"reading": KnobReading(999 * MIB, True, Lasts.UNKNOWN)}, "refuse plan"),
+    ("knob cannot be read", {"reading": None}, "refuse plan"),
+    ("changed by somebody else", {"reading": KnobReading(999 * MIB, True, Lasts.UNKNOWN)}, "refuse plan"),
     # freshness
-    ("figures unknown", {"inputs": None}, "refuse freshness"),
-    ("no figures", {"inputs": replace(GOOD_INPUTS, series=0)}, "refuse freshness"),
+    ("inputs unknown", {"inputs": None}, "refuse freshness"),
+    ("no inputs", {"inputs": replace(GOOD_INPUTS, series=0)}, "refuse freshness"),
     ("source down", {"inputs": replace(GOOD_INPUTS, source_up=False)}, "refuse freshness"),
     ("source unknown", {"inputs": replace(GOOD_INPUTS, source_up=None)}, "refuse freshness"),
-    ("sample as old as may be", {"inputs": replace(GOOD_INPUTS, newest_age=3.0)}, "allow"),
+    ("sample at the maximum age", {"inputs": replace(GOOD_INPUTS, newest_age=3.0)}, "allow"),
     ("sample too old", {"inputs": replace(GOOD_INPUTS, newest_age=3.01)}, "refuse freshness"),
     ("no sample", {"inputs": replace(GOOD_INPUTS, newest_age=None)}, "refuse freshness"),
-    ("window as full as it must be", {"inputs": replace(GOOD_INPUTS, present_ratio=0.9)}, "allow"),
+    ("window just full enough", {"inputs": replace(GOOD_INPUTS, present_ratio=0.9)}, "allow"),
     ("window too empty", {"inputs": replace(GOOD_INPUTS, present_ratio=0.89)}, "refuse freshness"),
     ("window unknown", {"inputs": replace(GOOD_INPUTS, present_ratio=None)}, "refuse freshness"),
-    ("one figure missing, growing", {"inputs": replace(GOOD_INPUTS, missing=1)}, "allow"),
+    ("one input missing, increase", {"inputs": replace(GOOD_INPUTS, missing=1)}, "allow"),
     ("sudden zero", {"inputs": replace(GOOD_INPUTS, zeroed=("a", "b", "c", "d"))}, "refuse sudden zero"),
     ("unit change", {"inputs": replace(GOOD_INPUTS, jumped=("a",))}, "refuse unit change"),
     # mass breaker
     ("mass unknown", {"mass": None}, "refuse mass breaker"),
     ("30 % elsewhere", {"mass": replace(NO_MASS_ANOMALY, anomalous=30)}, "allow"),
     ("31 % elsewhere", {"mass": replace(NO_MASS_ANOMALY, anomalous=31)}, "refuse mass breaker"),
-    ("4 of 5, which is few", {"mass": replace(NO_MASS_ANOMALY, anomalous=4, watched=5)}, "allow"),
+    ("4 of 5, below the minimum count", {"mass": replace(NO_MASS_ANOMALY, anomalous=4, watched=5)}, "allow"),
     ("5 of 6", {"mass": replace(NO_MASS_ANOMALY, anomalous=5, watched=6)}, "refuse mass breaker"),
-    ("nothing is watched elsewhere", {"mass": replace(NO_MASS_ANOMALY, watched=0, sources=0)}, "allow"),
+    ("no other series is watched", {"mass": replace(NO_MASS_ANOMALY, watched=0, sources=0)}, "allow"),
     ("1 of 3 sources down", {"mass": replace(NO_MASS_ANOMALY, sources_down=1)}, "allow"),
     ("9 of 20 sources down, 45 %", {"mass": replace(NO_MASS_ANOMALY, sources_down=9, sources=20)}, "allow"),
     ("2 of 4 down", {"mass": replace(NO_MASS_ANOMALY, sources_down=2, sources=4)}, "refuse mass breaker"),
     # start-up and persistence
     ("just started", {"uptime_s": 299.0}, "refuse start-up"),
-    ("settled", {"uptime_s": 300.0}, "allow"),
+    ("running long enough", {"uptime_s": 300.0}, "allow"),
     ("2 evaluations", {"stability": replace(STABLE, evaluations=2)}, "refuse persistence"),
     ("3 within less than 3 min", {"stability": replace(STABLE, since_s=179.0)}, "refuse persistence"),
     ("3 in 3 min", {"stability": replace(STABLE, since_s=180.0)}, "allow"),
@@ -126,8 +128,8 @@ SITUATIONS = [
 
 
 @pytest.mark.parametrize(("changed", "word"), named_cases(SITUATIONS))
-def test_situation(changed, word):
-    """Each fact of the situation refuses on one side of its limit and lets pass on the other."""
+def test_rule_of_the_situation(changed, word):
+    """Each guard rule on the situation refuses on one side of its limit and passes on the other."""
     assert verdict_of(make_proposal(), make_situation(**changed)) == word
 
 
@@ -137,11 +139,11 @@ PROPOSALS = [
     ("target is everything", {"target": "ALL"}, "refuse targets"),
     ("expires now", {"expires": START}, "refuse plan"),
     ("expires in a moment", {"expires": START + 1}, "allow"),
-    ("made from what was known before", {"generation": 7}, "refuse plan"),
+    ("another generation", {"generation": 7}, "refuse plan"),
     ("from another value", {"before": 999 * MIB}, "refuse plan"),
-    ("to no number", {"after": float("nan")}, "refuse bounds"),
+    ("to NaN", {"after": float("nan")}, "refuse bounds"),
     ("to infinity", {"after": float("inf")}, "refuse bounds"),
-    ("to a word", {"after": "much"}, "refuse bounds"),
+    ("to a string", {"after": "much"}, "refuse bounds"),
     ("to true", {"after": True}, "refuse bounds"),
     ("to a fraction of a byte", {"after": 1200 * MIB + 0.5}, "refuse bounds"),
     ("to no limit at all", {"after": 0}, "refuse bounds"),
@@ -152,15 +154,15 @@ PROPOSALS = [
     ("1000 times as much", {"after": 8 * GIB}, "refuse step"),
     ("10 % up", {"after": 1100 * MIB}, "allow"),
     ("less than 10 % up", {"after": 1099 * MIB}, "refuse dead band"),
-    ("to what it is", {"after": 1000 * MIB}, "refuse dead band"),
-    ("down, which data do not survive", {"after": 900 * MIB}, "approve irreversible"),
+    ("to the current value", {"after": 1000 * MIB}, "refuse dead band"),
+    ("down, which evicts data", {"after": 900 * MIB}, "approve irreversible"),
     ("back to the default", {"after": None}, "approve step"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("changed", "word"), named_cases(PROPOSALS))
-def test_proposal(changed, word):
-    """Each field of the proposal likewise."""
+def test_rule_of_the_proposal(changed, word):
+    """Each guard rule on the proposal refuses on one side of its limit and passes on the other."""
     assert verdict_of(make_proposal(**changed), make_situation()) == word
 
 
@@ -178,19 +180,19 @@ APPROVED = {"approver": "ann", "approved": START - 60 * SECOND}
     ],
 )
 def test_approval(changed, age_s, word):
-    """An approval by somebody else than the proposer holds for 15 minutes, and was proposed for the mode."""
+    """An approval by another operator than the proposer is valid for 15 minutes."""
     situation = make_situation(mode=Mode.APPROVE, approval_age_s=age_s)
     assert verdict_of(make_proposal(**APPROVED, **changed), situation) == word
 
 
-def test_a_person_stands_for_mode_persistence_hold_and_start_up_only():
-    """What asks for a person is silent after a person decided; every other row still speaks."""
-    alone = {
+def test_an_operator_overrides_mode_persistence_hold_and_start_up_only():
+    """A manual decision overrides mode, persistence, hold and start-up; every other rule applies."""
+    overridable = {
         "mode": Mode.OFF, "uptime_s": 0.0, "stability": ProposalStability(), "inputs": None,
         "knob": replace(SPEED, high=None, reversible=False),
     }  # fmt: skip
     proposal, situation = make_change(SPEED, 400.0, 300.0)
-    assert verdict_of(proposal, replace(situation, **alone), person=True) == "allow"
+    assert verdict_of(proposal, replace(situation, **overridable), person=True) == "allow"
     for changed, word in [
         ({"pause": Pause(True)}, "refuse pause"),
         ({"targets": ("other",)}, "refuse targets"),
@@ -203,8 +205,8 @@ def test_a_person_stands_for_mode_persistence_hold_and_start_up_only():
     assert verdict_of(*make_change(SPEED, 400.0, 200.0), person=True) == "refuse step"
 
 
-def test_every_reason_has_its_figures_and_what_to_do():
-    """A reason is a sentence that names the thing, the limit, and a way on."""
+def test_reasons_name_values_and_advice():
+    """A reason names the target, the measured value, the limit and what to do."""
     reasons = {
         (verdict_of(make_proposal(**p), make_situation(**s))): decide(
             make_proposal(**p), make_situation(**s), LIMITS
@@ -222,3 +224,22 @@ def test_every_reason_has_its_figures_and_what_to_do():
         "suspended; look for a common cause",
         "refuse start-up": "the engine started 1 min ago; wait 4 min",
     }
+
+
+def test_durations_are_scaled_for_a_trial_target():
+    """With a time scale of 0.1, durations are a tenth for trial targets only, and the reason says so."""
+    limits = Guardrails(time_scale=0.1)
+    recent = tuple(make_aged_action(360.0 + i) for i in range(6))
+    assert verdict_of(make_proposal(), make_situation(recent_actions=recent, trial=True), limits) == "allow"
+    assert verdict_of(make_proposal(), make_situation(recent_actions=recent), limits) == "refuse rate"
+    cooling = (make_aged_action(90.0, target="cache-1"),)
+    assert (
+        verdict_of(make_proposal(), make_situation(recent_actions=cooling, trial=True, uptime_s=30.0), limits)
+        == "allow"
+    )
+    assert (
+        verdict_of(make_proposal(), make_situation(recent_actions=cooling, uptime_s=30.0), limits)
+        == "refuse start-up"
+    )
+    decision = decide(make_proposal(), make_situation(trial=True), limits)
+    assert decision.reason.endswith("within every limit, with durations scaled by 0.1 for a trial target")

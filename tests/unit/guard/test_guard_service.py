@@ -1,4 +1,4 @@
-"""How the guard is asked: what it reads, and that an action is asked about as its recommendation."""
+"""The guard service builds the situation of a proposal or action and decides on it."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ LIVE = TargetObservation(
 
 
 class StoredActions:
-    """The part of a ledger that the guard reads."""
+    """The part of the ledger that the guard reads."""
 
     def __init__(self, actions=(), recommendations=()):
         self.all = {action.id: action for action in actions}
@@ -52,7 +52,7 @@ class StoredActions:
 
 
 class GuardServiceStack:
-    """An engine that has run for an hour and came to R1 again and again."""
+    """A guard service after one hour in which every evaluation proposed R1."""
 
     def __init__(self, ledger, live=LIVE):
         self.ledger, self.live, self.monotonic_s = ledger, live, 0
@@ -75,8 +75,8 @@ class GuardServiceStack:
         return f"{decision.verdict} {decision.guard}".strip()
 
 
-async def test_a_recommendation_is_asked_about_with_what_is_stored_and_seen():
-    """It passes; with the pause on, or another change of its target, it does not."""
+async def test_decision_uses_the_pause_and_the_stored_actions():
+    """A recommendation is allowed; the pause or another action on its target refuses it."""
     stack = GuardServiceStack(StoredActions())
     assert await stack.decide(make_proposal()) == "allow"
     stack.ledger.switch = Pause(True)
@@ -85,41 +85,41 @@ async def test_a_recommendation_is_asked_about_with_what_is_stored_and_seen():
     assert await GuardServiceStack(StoredActions([busy])).decide(make_proposal()) == "refuse cooldown"
 
 
-async def test_an_action_is_asked_about_as_its_recommendation():
-    """Its own row does not stand in its way, and what is known of the recommendation counts."""
-    mine = make_aged_action(
+async def test_an_action_is_decided_as_its_recommendation():
+    """An action does not block itself, and the stability of its recommendation counts."""
+    action = make_aged_action(
         0.0, id="A1", state=ActionState.PROPOSED, started=None, recommendation_id="R1", **HERE
     ).action
-    stack = GuardServiceStack(StoredActions([mine], [make_proposal()]))
-    assert await stack.decide(mine) == "allow"
+    stack = GuardServiceStack(StoredActions([action], [make_proposal()]))
+    assert await stack.decide(action) == "allow"
     other = make_proposal(fingerprint="another")
-    assert await GuardServiceStack(StoredActions([mine], [other])).decide(mine) == "refuse plan"
+    assert await GuardServiceStack(StoredActions([action], [other])).decide(action) == "refuse plan"
 
 
-async def test_what_a_person_does_by_hand_has_no_recommendation():
-    """It is asked about as it stands, and needs the person."""
-    mine = make_aged_action(0.0, id="A1", state=ActionState.PROPOSED, started=None, by="ann", **HERE).action
-    stack = GuardServiceStack(StoredActions([mine]))
-    assert await stack.decide(mine, person=True) == "allow"
-    assert await stack.decide(mine) == "refuse plan"
+async def test_a_manual_action_needs_no_recommendation():
+    """A manual action without a recommendation is allowed for an operator only."""
+    action = make_aged_action(0.0, id="A1", state=ActionState.PROPOSED, started=None, by="ann", **HERE).action
+    stack = GuardServiceStack(StoredActions([action]))
+    assert await stack.decide(action, person=True) == "allow"
+    assert await stack.decide(action) == "refuse plan"
 
 
-async def test_a_rollback_is_asked_about_as_one():
-    """It finds what it takes back, by the engine itself, and is no change of its own."""
+async def test_an_undo_is_decided_as_a_rollback():
+    """An undo is allowed while the knob has the value of the action that it undoes."""
     done = make_aged_action(60.0, id="A1", state=ActionState.VERIFYING, recommendation_id="R1", **HERE).action
-    back = replace(
+    undo = replace(
         done, id="A2", key="u", before=1200 * MIB, after=1000 * MIB, undoes="A1", state=ActionState.PROPOSED,
         started=None, ended=None,
     )  # fmt: skip
     reading = KnobReading(1200 * MIB, True, Lasts.UNTIL_RESTART)
-    stack = GuardServiceStack(StoredActions([done, back]), replace(LIVE, reading=reading))
-    assert await stack.decide(back) == "allow"
+    stack = GuardServiceStack(StoredActions([done, undo]), replace(LIVE, reading=reading))
+    assert await stack.decide(undo) == "allow"
     stack.live = LIVE
-    assert await stack.decide(back) == "refuse rollback"
+    assert await stack.decide(undo) == "refuse rollback"
 
 
-async def test_what_mode_auto_would_do_is_asked_about_as_nobodys_word():
-    """Of one whose mode lets nothing be done; all other rows hold as ever."""
+async def test_decide_as_auto_ignores_the_mode_only():
+    """`decide_as_auto` ignores the mode; every other guard rule applies."""
     stack = GuardServiceStack(StoredActions(), replace(LIVE, mode=Mode.OFF))
     assert await stack.decide(make_proposal()) == "refuse mode"
     assert (await stack.service.decide_as_auto(make_proposal())).verdict == "allow"
@@ -127,23 +127,23 @@ async def test_what_mode_auto_would_do_is_asked_about_as_nobodys_word():
     assert (await stack.service.decide_as_auto(make_proposal())).guard == "pause"
 
 
-async def test_a_target_that_cannot_be_seen_is_not_decided_about():
-    """The tool's own error says why."""
+async def test_a_failing_observation_raises():
+    """The guard raises the tool's error when the target cannot be observed."""
     stack = GuardServiceStack(StoredActions(), ToolError("cache-1 does not answer"))
     with pytest.raises(ToolError, match="does not answer"):
         await stack.decide(make_proposal())
 
 
-async def test_an_action_is_as_old_as_the_engine_lived_since():
-    """Cooldown ends by the monotonic clock; the fake wall clock stands still."""
+async def test_cooldown_follows_the_monotonic_clock():
+    """The cooldown ends by the monotonic clock although the wall clock does not move."""
     done = make_aged_action(0.0, started=START, **HERE).action
     stack = GuardServiceStack(StoredActions())
     assert await stack.decide(make_proposal()) == "allow"
     stack.ledger.all[done.id] = done
-    words = []
+    decisions = []
     for minutes in (0, 14, 1):
         stack.monotonic_s += minutes * 60
         stack.situation_builder.advance(stack.monotonic_s * SECOND)
         stack.situation_builder.record_evaluation([make_proposal()])
-        words.append(await stack.decide(make_proposal()))
-    assert words == ["refuse cooldown", "refuse cooldown", "allow"]
+        decisions.append(await stack.decide(make_proposal()))
+    assert decisions == ["refuse cooldown", "refuse cooldown", "allow"]

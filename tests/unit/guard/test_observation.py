@@ -1,4 +1,4 @@
-"""What the guard is told of a proposal's target and figures; what is not known stays unknown."""
+"""TargetObserver collects what the guard needs of a target; unknown values stay None."""
 
 from dataclasses import replace
 
@@ -37,14 +37,14 @@ COUNT = replace(SIZE_KNOB, name="count", group="memory")
 
 
 def proposal(**changed):
-    """Raise the size of the fake tool, from an incident."""
+    """Return a recommendation of an incident to raise the size of the fake tool."""
     given = {"tool": "fake", "target": "fake", "subject": "size", "incident_id": ulid(1),
              "pattern": "cache_thrash", "effect": replace(EFFECT, series_id=A.id)}  # fmt: skip
     return make_recommendation(ulid(2), **{**given, **changed})
 
 
 class ObserverStack:
-    """A fake tool, two series of one source, an incident that was seen in both."""
+    """A fake tool, two series of one source, and an incident that matches both."""
 
     def __init__(self):
         self.clock, self.live, self.scores = FakeClock(), LiveState(), FakeScoreLog()
@@ -63,18 +63,18 @@ class ObserverStack:
             (ulid(7),), patterns=(match, other),
         )])  # fmt: skip
 
-    def samples(self, *keys, n=41, opened=()):
-        """So many ticks of 15 s up to now of each key; anomalies of these ids are open."""
+    def publish_samples(self, *keys, n=41, opened=()):
+        """Publish n ticks at 15 s up to now for these series; `opened` are IDs of open anomalies."""
         self.live.set_source_status(SourceStatus("p", SourceState.UP, 15.0))
         for k in range(n):
             time = self.clock.now() - (n - 1 - k) * 15 * SECOND
             scores = tick_scores("p", time, [5.0 + k % 2] * len(keys))
             self.scores.append(keys, scores)
-        sensed = TickResult(
+        tick_result = TickResult(
             keys, scores, (), np.empty(0, np.int64), np.zeros(len(keys), np.int64),
             np.ones(len(keys), np.bool_), dict(enumerate(opened)), complete=True,
         )  # fmt: skip
-        self.live.publish_tick(sensed, 15.0, (), SeriesInfo)
+        self.live.publish_tick(tick_result, 15.0, (), SeriesInfo)
 
 
 @pytest.fixture
@@ -82,71 +82,71 @@ def stack():
     return ObserverStack()
 
 
-async def test_everything_known_is_told(stack):
-    """Target, knob, value, group, share of keys that expire, figures, and how much is wrong elsewhere."""
-    stack.samples(A, B, opened=(ulid(7), ulid(8)))
-    seen = await stack.observer(proposal())
-    assert (seen.mode, seen.targets, seen.total_targets) == (Mode.AUTO, ("fake",), 1)
-    assert (seen.knob, seen.action, seen.reading.value) == (SIZE_KNOB, None, 100)
-    assert seen.coupled_knobs == {("fake", "fake", "size"), ("fake", "fake", "count")}
-    assert seen.ttl_share == 0.4
-    assert (seen.inputs.series, seen.inputs.missing, seen.inputs.newest_age) == (2, 0, 0.0)
-    assert (seen.inputs.present_ratio, seen.inputs.source_up) == (1.0, True)
-    assert seen.mass == MassAnomalyStatus(anomalous=1, watched=2, sources_down=0, sources=1)
+async def test_observation_holds_everything_that_is_known(stack):
+    """An observation holds mode, targets, knob, reading, group, TTL share, inputs and mass anomaly."""
+    stack.publish_samples(A, B, opened=(ulid(7), ulid(8)))
+    observed = await stack.observer(proposal())
+    assert (observed.mode, observed.targets, observed.total_targets) == (Mode.AUTO, ("fake",), 1)
+    assert (observed.knob, observed.action, observed.reading.value) == (SIZE_KNOB, None, 100)
+    assert observed.coupled_knobs == {("fake", "fake", "size"), ("fake", "fake", "count")}
+    assert observed.ttl_share == 0.4
+    assert (observed.inputs.series, observed.inputs.missing, observed.inputs.newest_age) == (2, 0, 0.0)
+    assert (observed.inputs.present_ratio, observed.inputs.source_up) == (1.0, True)
+    assert observed.mass == MassAnomalyStatus(anomalous=1, watched=2, sources_down=0, sources=1)
 
 
-async def test_an_action_has_no_value(stack):
-    """Its knob, group and memory say nothing."""
+async def test_a_tool_action_has_no_knob_or_memory(stack):
+    """An observation for a tool action has no knob, reading, memory outlook or coupled knobs."""
     stack.tool.respond_with("outlook", MemoryOutlook(1.0, ()))
-    seen = await stack.observer(proposal(subject="flush", is_action=True, before=None, after=None))
-    assert (seen.action, seen.knob, seen.reading, seen.memory, seen.coupled_knobs) == (
+    observed = await stack.observer(proposal(subject="flush", is_action=True, before=None, after=None))
+    assert (observed.action, observed.knob, observed.reading, observed.memory, observed.coupled_knobs) == (
         FLUSH_ACTION, None, None, None, frozenset(),
     )  # fmt: skip
 
 
-async def test_the_memory_that_it_would_take_is_asked_for(stack):
-    """Of the tool, for the value that is proposed."""
+async def test_memory_outlook_is_read_for_the_proposed_value(stack):
+    """The memory outlook is read from the tool for the proposed value."""
     outlook = MemoryOutlook(1000.0, (("data", 125.0),))
     stack.tool.respond_with("outlook", outlook)
     assert (await stack.observer(proposal())).memory == outlook
     assert ("outlook", "fake", "size", 125) in stack.tool.calls
 
 
-async def test_a_series_that_is_gone_is_missing(stack):
-    """It is not looked up in the store, and does not make its source be down."""
+async def test_a_series_that_is_gone_counts_as_missing(stack):
+    """A series that is gone counts as missing; the store is not read and its source stays up."""
 
     def remembered(series_id):
         raise AssertionError(f"the store was asked for {series_id}")
 
     stack.live.remembered = remembered
-    stack.samples(A)
+    stack.publish_samples(A)
     inputs = (await stack.observer(proposal())).inputs
     assert (inputs.series, inputs.missing, inputs.source_up) == (2, 1, True)
 
 
-async def test_where_all_are_gone_nothing_is_known(stack):
-    """Whether their source is up is unknown then, and nothing is fresh."""
+async def test_without_any_series_the_inputs_are_unknown(stack):
+    """When every series is gone, age, present ratio and source status are unknown."""
     inputs = (await stack.observer(proposal())).inputs
     assert (inputs.series, inputs.missing, inputs.newest_age, inputs.present_ratio) == (2, 2, None, None)
     assert inputs.source_up is None
 
 
 @pytest.mark.parametrize("state", [SourceState.UNKNOWN, SourceState.STARTING])
-async def test_a_source_that_does_not_answer_is_not_up(stack, state):
-    """And counts as down where it is unknown."""
-    stack.samples(A, B)
+async def test_a_source_without_data_is_not_up(stack, state):
+    """A source that is starting or unknown is not up; an unknown one counts as down."""
+    stack.publish_samples(A, B)
     stack.live.set_source_status(SourceStatus("p", state, 15.0))
-    seen = await stack.observer(proposal())
-    assert seen.inputs.source_up is False
-    assert seen.mass.sources_down == (1 if state is SourceState.UNKNOWN else 0)
+    observed = await stack.observer(proposal())
+    assert observed.inputs.source_up is False
+    assert observed.mass.sources_down == (1 if state is SourceState.UNKNOWN else 0)
 
 
 @pytest.mark.parametrize(
     ("age_s", "newest", "present"), [(45.0, 3.0, 1.0), (300.0, 20.0, 0.5)], ids=["just", "half is missing"]
 )
-async def test_age_and_holes_are_measured(stack, age_s, newest, present):
-    """In intervals of the source, and as a share of the window up to now."""
-    stack.samples(A, B)
+async def test_age_and_gaps_are_measured(stack, age_s, newest, present):
+    """Age is measured in scrape intervals, gaps as the present ratio of the window up to now."""
+    stack.publish_samples(A, B)
     stack.clock.tick(age_s)
     inputs = (await stack.observer(proposal())).inputs
     assert inputs.newest_age == newest
@@ -156,25 +156,25 @@ async def test_age_and_holes_are_measured(stack, age_s, newest, present):
 @pytest.mark.parametrize(
     "changed", [{"incident_id": None}, {"incident_id": ulid(9)}], ids=["by hand", "gone"]
 )
-async def test_without_an_incident_there_are_no_figures(stack, changed):
-    """None = unknown; by itself nothing is done then."""
-    stack.samples(A, B, opened=(ulid(7),))
-    seen = await stack.observer(proposal(**changed))
-    assert seen.inputs is None
-    assert seen.mass.anomalous == 1
+async def test_without_an_incident_the_inputs_are_none(stack, changed):
+    """Inputs are None (unknown) for a proposal without a stored incident."""
+    stack.publish_samples(A, B, opened=(ulid(7),))
+    observed = await stack.observer(proposal(**changed))
+    assert observed.inputs is None
+    assert observed.mass.anomalous == 1
 
 
-async def test_no_other_tool_is_asked(stack):
-    """One that hangs, or is disabled, holds no decision up; its targets count while it may be used."""
-    hangs, off = FakeTool("hangs", ("a", "b", "c")), FakeTool("off", ("d",))
-    stack.toolbox.tools |= {"hangs": hangs, "off": off}
+async def test_other_tools_are_not_read(stack):
+    """Other tools are never called; targets of enabled ones count in the total."""
+    hanging, off = FakeTool("hangs", ("a", "b", "c")), FakeTool("off", ("d",))
+    stack.toolbox.tools |= {"hangs": hanging, "off": off}
     stack.toolbox.disabled.add("off")
     assert (await stack.observer(proposal())).total_targets == 4
-    assert hangs.calls == off.calls == []
+    assert hanging.calls == off.calls == []
 
 
-async def test_what_cannot_be_seen_raises(stack):
-    """An unknown target or a tool that does not answer: then nothing is decided."""
+async def test_an_unobservable_target_raises(stack):
+    """An unknown tool or a tool that does not answer raises."""
     with pytest.raises(NotFoundError):
         await stack.observer(proposal(tool="other"))
     stack.tool.respond_with("outlook", ToolError("no answer"))
@@ -182,12 +182,12 @@ async def test_what_cannot_be_seen_raises(stack):
         await stack.observer(proposal())
 
 
-async def test_the_generation_is_that_of_the_newest_advice(stack):
-    """Where there is none, as after a start, it is the proposal's own."""
-    wanted = proposal(generation=2)
-    assert (await stack.observer(wanted)).generation == 2
-    stack.observer.generations = {wanted.fingerprint: 3}
-    assert (await stack.observer(wanted)).generation == 3
+async def test_generation_is_that_of_the_newest_plan(stack):
+    """The generation is that of the newest plan, or the proposal's own when there is none."""
+    made = proposal(generation=2)
+    assert (await stack.observer(made)).generation == 2
+    stack.observer.generations = {made.fingerprint: 3}
+    assert (await stack.observer(made)).generation == 3
 
 
 @pytest.mark.parametrize(
@@ -199,24 +199,24 @@ async def test_the_generation_is_that_of_the_newest_advice(stack):
         ({}, None),
     ],
 )
-async def test_how_many_keys_expire_is_known_or_not(stack, keys, share):
-    """An empty Redis says nothing of what will be in it."""
+async def test_ttl_share_is_none_when_unknown(stack, keys, share):
+    """The TTL share is None when the tool has no keys or does not report them."""
     stack.tool.metric_values = {"fake_up": 1.0, **keys}
     assert (await stack.observer(proposal())).ttl_share == share
 
 
 @pytest.mark.parametrize("subject", ["size", "count", "flush"])
 @pytest.mark.parametrize("target", ["a", "b"])
-async def test_modes_are_those_of_the_settings(subject, target):
-    """The nearest word counts, in the same order as in the settings."""
+async def test_mode_follows_the_precedence_of_the_settings(subject, target):
+    """The most specific mode setting applies, in the same order as in the settings."""
     modes = {"*": "approve", "size": "auto", "b/*": "off", "b/flush": "recommend"}
     tool = FakeTool(targets=("a", "b"))
     box = FakeToolbox(tool, modes={"fake": {name: Mode(mode) for name, mode in modes.items()}})
     assert mode_in(await box.view("fake"), target, subject) == mode_of(modes, target, subject)
 
 
-async def test_the_value_is_that_of_now(stack):
-    """As the tool reads it, not as the recommendation remembers it."""
+async def test_the_reading_is_current(stack):
+    """The reading is the tool's current value, not the recommendation's."""
     reading = KnobReading(111, True, Lasts.UNTIL_RESTART)
     stack.tool.respond_with("read", reading)
     assert (await stack.observer(proposal())).reading == reading
