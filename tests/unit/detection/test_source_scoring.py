@@ -23,121 +23,121 @@ A, B, C = (pod_series("requests", name) for name in "abc")
 
 @pytest.fixture
 def plain_scores(monkeypatch):
-    """Scores that a test can predict."""
+    """Replace the scorer by one with predictable scores."""
     monkeypatch.setattr(source_scoring, "Scorer", PlainScorer)
 
 
 def test_series_keep_their_slots():
-    """Each series keeps its slot, whatever the order of keys."""
-    w = DetectorHarness(A, B)
-    w.feed(ClosedTick(w.now, (A, B), np.array([1.0, 2.0]), complete=True))
-    w.feed(ClosedTick(w.now, (C, B, A), np.array([3.0, 4.0, 5.0]), complete=True))
-    assert w.last.keys == (A, B, C)
-    assert w.last.scores.values.tolist() == [5.0, 4.0, 3.0]
-    assert w.last.new_slots.tolist() == [2]
+    """Each series keeps its slot when the order of keys changes."""
+    harness = DetectorHarness(A, B)
+    harness.feed(ClosedTick(harness.now, (A, B), np.array([1.0, 2.0]), complete=True))
+    harness.feed(ClosedTick(harness.now, (C, B, A), np.array([3.0, 4.0, 5.0]), complete=True))
+    assert harness.last.keys == (A, B, C)
+    assert harness.last.scores.values.tolist() == [5.0, 4.0, 3.0]
+    assert harness.last.new_slots.tolist() == [2]
 
 
-def test_keys_stay_the_same_tuple_while_nothing_comes_or_goes():
-    """The tuple of keys is identical while no series comes or goes."""
-    w = DetectorHarness(A, B)
-    assert w.run(1).keys is w.run(1).keys
+def test_unchanged_keys_are_the_identical_tuple():
+    """The tuple of keys is identical while no series is added or removed."""
+    harness = DetectorHarness(A, B)
+    assert harness.run(1).keys is harness.run(1).keys
 
 
-def test_learning_counts_down_to_a_score():
+def test_new_series_report_their_remaining_warm_up():
     """A new series reports how many samples it needs until it is scored."""
-    w = DetectorHarness(A)
-    first = w.run(1)
+    harness = DetectorHarness(A)
+    first = harness.run(1)
     assert first.learning_ticks[0] > 0
     assert np.isnan(first.scores.anomaly_score[0])
-    assert w.run(60).learning_ticks[0] == 0
-    assert np.isfinite(w.last.scores.anomaly_score[0])
+    assert harness.run(60).learning_ticks[0] == 0
+    assert np.isfinite(harness.last.scores.anomaly_score[0])
 
 
-def test_more_series_than_slots_fit():
-    """Slots grow and keep the learned state."""
-    few = tuple(pod_series("m", f"p{i}") for i in range(10))
-    w = DetectorHarness(*few)
-    w.run(60)
-    w.keys = tuple(pod_series("m", f"p{i}") for i in range(200))
-    after = w.run(1)
+def test_slots_grow_with_the_series():
+    """The number of slots grows, and existing slots keep their learned state."""
+    initial = tuple(pod_series("m", f"p{i}") for i in range(10))
+    harness = DetectorHarness(*initial)
+    harness.run(60)
+    harness.keys = tuple(pod_series("m", f"p{i}") for i in range(200))
+    after = harness.run(1)
     assert len(after.keys) == 200
     assert np.isfinite(after.scores.anomaly_score[:10]).all()
     assert np.isnan(after.scores.anomaly_score[10:]).all()
 
 
-def test_nothing_is_learnt_from_a_partial_answer(plain_scores):  # noqa: ARG001 - a fixture
+def test_incomplete_scrape_is_not_learned(plain_scores):  # noqa: ARG001 - a fixture
     """An incomplete scrape changes no learned state."""
-    w = DetectorHarness(A, B)
-    w.run(60)
-    before, _ = w.detector.state()
-    w.run(5, complete=False)
-    after, _ = w.detector.state()
-    learnt = [name for name in before if name.startswith("scorer/")]
+    harness = DetectorHarness(A, B)
+    harness.run(60)
+    before, _ = harness.detector.state()
+    harness.run(5, complete=False)
+    after, _ = harness.detector.state()
+    learned = [name for name in before if name.startswith("scorer/")]
     assert all(
-        np.array_equal(before[n], after[n], equal_nan=True) for n in learnt if "/mean" in n or "/var" in n
+        np.array_equal(before[n], after[n], equal_nan=True) for n in learned if "/mean" in n or "/var" in n
     )
 
 
 def test_an_unknown_tick_has_no_scores():
     """All scores and values of an unknown tick are NaN."""
-    w = DetectorHarness(A, B)
-    w.run(60)
-    unknown = w.fail(1)
+    harness = DetectorHarness(A, B)
+    harness.run(60)
+    unknown = harness.fail(1)
     assert np.isnan(unknown.scores.values).all()
     assert np.isnan(unknown.scores.anomaly_score).all()
     assert not unknown.complete
     assert unknown.visible.all()
 
 
-def test_a_replacement_inherits_what_was_learnt():
+def test_replacement_inherits_the_learned_state():
     """A replacement pod is scored at once, and no absence is reported."""
-    w = DetectorHarness(A, B)
-    w.run(100)
-    w.keys = (B,)
-    w.run(1)
-    w.keys = (B, pod_series("requests", "d"))
-    after = w.run(2)
-    heir = after.keys.index(pod_series("requests", "d"))
-    assert after.learning_ticks[heir] == 0
-    assert w.anomalies() == []
+    harness = DetectorHarness(A, B)
+    harness.run(100)
+    harness.keys = (B,)
+    harness.run(1)
+    harness.keys = (B, pod_series("requests", "d"))
+    after = harness.run(2)
+    slot = after.keys.index(pod_series("requests", "d"))
+    assert after.learning_ticks[slot] == 0
+    assert harness.anomalies() == []
     assert after.visible.sum() == 2
 
 
-def test_a_newcomer_that_overlaps_inherits_too():
-    """In a rolling update the new pod may appear before the old one leaves."""
-    w = DetectorHarness(A)
-    w.run(100)
-    w.keys = (A, C)
-    w.run(5)
-    w.keys = (C,)
-    after = w.run(3)
+def test_overlapping_replacement_inherits_the_learned_state():
+    """In a rolling update, a new pod that starts before the old one ends inherits its learned state."""
+    harness = DetectorHarness(A)
+    harness.run(100)
+    harness.keys = (A, C)
+    harness.run(5)
+    harness.keys = (C,)
+    after = harness.run(3)
     assert after.learning_ticks[after.keys.index(C)] == 0
-    assert w.anomalies() == []
+    assert harness.anomalies() == []
 
 
 def test_siblings_do_not_inherit_from_each_other():
-    """Pods that were there together from the start are not each other's replacement."""
-    w = DetectorHarness(A, B, C)
-    w.run(60)
-    w.keys = (B, C)
-    w.run(3)
-    assert [a.series_id for a in w.anomalies("absent")] == [A.id]
+    """Pods that existed together from the start do not replace each other."""
+    harness = DetectorHarness(A, B, C)
+    harness.run(60)
+    harness.keys = (B, C)
+    harness.run(3)
+    assert [a.series_id for a in harness.anomalies("absent")] == [A.id]
 
 
-def test_a_freed_slot_is_as_new():
+def test_reused_slot_has_no_learned_state():
     """The slot of a series absent for more than a day is reused without its learned state."""
-    w = DetectorHarness(A, B)
-    w.run(20)
-    w.keys = (B,)
-    w.run(3)
-    w.ticks += int(86_400 / INTERVAL_S) + 10
-    w.run(5)
+    harness = DetectorHarness(A, B)
+    harness.run(20)
+    harness.keys = (B,)
+    harness.run(3)
+    harness.ticks += int(86_400 / INTERVAL_S) + 10
+    harness.run(5)
     new = pod_series("other", "z")
-    w.keys = (B, new)
-    after = w.run(1)
+    harness.keys = (B, new)
+    after = harness.run(1)
     assert after.keys == (new, B)
     assert after.learning_ticks[0] > 0
-    assert w.anomalies() == []
+    assert harness.anomalies() == []
 
 
 def history(keys, n, step_s, *, coarse, seed=3):
@@ -148,80 +148,80 @@ def history(keys, n, step_s, *, coarse, seed=3):
 
 
 def test_history_warms_the_detectors():
-    """After learning from history the first live tick is scored."""
-    w = DetectorHarness(A, B)
-    w.detector.warm_up(history((A, B), 14 * 288, 300.0, coarse=True))
-    w.detector.warm_up(history((A,), 2000, INTERVAL_S, coarse=False))
-    first = w.run(1)
+    """After learning from history, the first live tick is scored."""
+    harness = DetectorHarness(A, B)
+    harness.detector.warm_up(history((A, B), 14 * 288, 300.0, coarse=True))
+    harness.detector.warm_up(history((A,), 2000, INTERVAL_S, coarse=False))
+    first = harness.run(1)
     assert first.learning_ticks[0] == 0
     assert np.isfinite(first.scores.anomaly_score[0])
 
 
 def test_history_in_parts_equals_history_at_once():
-    """Warming series in parts gives the same scores as all at once."""
+    """Warming up series in parts gives the same scores as warming up all at once."""
     both = history((A, B), 500, INTERVAL_S, coarse=False)
-    whole, parts = DetectorHarness(A, B), DetectorHarness(A, B)
-    whole.detector.warm_up(both)
+    at_once, parts = DetectorHarness(A, B), DetectorHarness(A, B)
+    at_once.detector.warm_up(both)
     for i, key in enumerate((A, B)):
         part = History(INTERVAL_S, (key,), both.times, both.values[:, [i]].copy())
         parts.detector.warm_up(part)
-    a, b = whole.run(20), parts.run(20)
+    a, b = at_once.run(20), parts.run(20)
     np.testing.assert_allclose(a.scores.anomaly_score, b.scores.anomaly_score, rtol=1e-12)
 
 
-def test_a_history_that_does_not_fit_is_no_event():
+def test_deviation_from_history_at_start_is_no_anomaly():
     """A series that differs from its history is relearned without an anomaly."""
-    w = DetectorHarness(A, B)
-    w.detector.warm_up(history((A, B), 2000, INTERVAL_S, coarse=False))
-    first = w.run(1, a=40.0)
+    harness = DetectorHarness(A, B)
+    harness.detector.warm_up(history((A, B), 2000, INTERVAL_S, coarse=False))
+    first = harness.run(1, a=40.0)
     assert first.scores.anomaly_score[0] > 1
-    w.run(40, a=40.0)
-    assert w.anomalies() == []
-    assert w.run(30, a=40.0).scores.anomaly_score[0] < 1
-    w.run(6, a=80.0)
-    assert [a.series_id for a in w.anomalies()] == [A.id]
+    harness.run(40, a=40.0)
+    assert harness.anomalies() == []
+    assert harness.run(30, a=40.0).scores.anomaly_score[0] < 1
+    harness.run(6, a=80.0)
+    assert [a.series_id for a in harness.anomalies()] == [A.id]
 
 
 @pytest.mark.parametrize("ticks", [1, 10])
-def test_what_begins_after_a_usual_sample_is_an_event(ticks):
-    """A series that was usual once after its history opens an anomaly like any other, however soon."""
-    w = DetectorHarness(A, B)
-    w.detector.warm_up(history((A, B), 2000, INTERVAL_S, coarse=False))
-    w.run(ticks)
-    w.run(1, a=40.0)
-    assert [a.series_id for a in w.anomalies()] == [A.id]
+def test_deviation_after_a_normal_sample_is_an_anomaly(ticks):
+    """A series that was normal once after its history opens anomalies as usual, however early."""
+    harness = DetectorHarness(A, B)
+    harness.detector.warm_up(history((A, B), 2000, INTERVAL_S, coarse=False))
+    harness.run(ticks)
+    harness.run(1, a=40.0)
+    assert [a.series_id for a in harness.anomalies()] == [A.id]
 
 
-def test_a_history_that_ends_elsewhere_is_no_event():
-    """A series that is unusual from the last samples of its history on opens no anomaly."""
+def test_shift_at_the_end_of_history_is_no_anomaly():
+    """A series that deviates from the last samples of its history on opens no anomaly."""
     past = history((A, B), 2000, INTERVAL_S, coarse=False)
     past.values[-3:, 0] += 30.0
-    w = DetectorHarness(A, B)
-    w.detector.warm_up(past)
-    w.run(20, a=40.0)
-    assert w.last.scores.anomaly_score[0] > 1
-    assert w.anomalies() == []
+    harness = DetectorHarness(A, B)
+    harness.detector.warm_up(past)
+    harness.run(20, a=40.0)
+    assert harness.last.scores.anomaly_score[0] > 1
+    assert harness.anomalies() == []
 
 
 def test_deviation_at_start_is_not_learned():
     """A deviation during the first minute is not learned."""
-    w = DetectorHarness(A, B)
-    w.detector.warm_up(history((A, B), 2000, INTERVAL_S, coarse=False))
-    w.run(14, a=40.0)
-    w.run(5)
+    harness = DetectorHarness(A, B)
+    harness.detector.warm_up(history((A, B), 2000, INTERVAL_S, coarse=False))
+    harness.run(14, a=40.0)
+    harness.run(5)
     for _ in range(20):
-        assert w.run(1).scores.anomaly_score[0] < 1
-    assert w.anomalies() == []
-    w.run(1, a=40.0)
-    assert [a.series_id for a in w.anomalies()] == [A.id]
+        assert harness.run(1).scores.anomaly_score[0] < 1
+    assert harness.anomalies() == []
+    harness.run(1, a=40.0)
+    assert [a.series_id for a in harness.anomalies()] == [A.id]
 
 
 def test_history_doubt_survives_a_restart():
-    """A state saved right after the history still doubts it."""
-    w = DetectorHarness(A)
-    w.detector.warm_up(history((A,), 2000, INTERVAL_S, coarse=False))
+    """A state saved right after warm-up still tolerates deviations from the history."""
+    harness = DetectorHarness(A)
+    harness.detector.warm_up(history((A,), 2000, INTERVAL_S, coarse=False))
     detector = SourceDetector("k", INTERVAL_S, differs_only_in_pod)
-    detector.restore(*w.detector.state())
+    detector.restore(*harness.detector.state())
     again = DetectorHarness(A, detector=detector)
     again.run(20, a=40.0)
     assert again.anomalies() == []
@@ -229,42 +229,42 @@ def test_history_doubt_survives_a_restart():
 
 def test_state_round_trip():
     """P4: restored state gives the same scores, slots and anomalies."""
-    w = DetectorHarness(A, B, C)
-    w.run(200)
-    w.keys = (A, C)
-    w.run(5, c=30.0)
-    arrays, meta = w.detector.state()
+    harness = DetectorHarness(A, B, C)
+    harness.run(200)
+    harness.keys = (A, C)
+    harness.run(5, c=30.0)
+    arrays, meta = harness.detector.state()
     detector = SourceDetector("k", INTERVAL_S, differs_only_in_pod)
     detector.restore(arrays, meta)
-    other = DetectorHarness(*w.keys, detector=detector)
-    other.rng, other.ticks = np.random.default_rng(9), w.ticks
-    w.rng = np.random.default_rng(9)
-    w.latest.clear()
-    for world in (w, other):
-        world.run(3, c=30.0)
-        world.keys = (A, B, C, pod_series("requests", "new"))
-        world.run(30)
-    assert w.last.keys == other.last.keys
-    np.testing.assert_array_equal(w.last.scores.anomaly_score, other.last.scores.anomaly_score)
-    np.testing.assert_array_equal(w.last.visible, other.last.visible)
-    assert w.anomalies() == other.anomalies()
-    assert len(w.anomalies()) > 0
+    other = DetectorHarness(*harness.keys, detector=detector)
+    other.rng, other.ticks = np.random.default_rng(9), harness.ticks
+    harness.rng = np.random.default_rng(9)
+    harness.latest.clear()
+    for current in (harness, other):
+        current.run(3, c=30.0)
+        current.keys = (A, B, C, pod_series("requests", "new"))
+        current.run(30)
+    assert harness.last.keys == other.last.keys
+    np.testing.assert_array_equal(harness.last.scores.anomaly_score, other.last.scores.anomaly_score)
+    np.testing.assert_array_equal(harness.last.visible, other.last.visible)
+    assert harness.anomalies() == other.anomalies()
+    assert len(harness.anomalies()) > 0
 
 
 def test_state_of_other_settings_is_refused():
-    """State of another interval or of other detectors is a StateError, not a wrong score."""
-    w = DetectorHarness(A)
-    w.run(3)
-    arrays, meta = w.detector.state()
+    """State of another interval raises StateError."""
+    harness = DetectorHarness(A)
+    harness.run(3)
+    arrays, meta = harness.detector.state()
     with pytest.raises(StateError, match="interval_s"):
         SourceDetector("k", 15.0, differs_only_in_pod).restore(arrays, meta)
 
 
-def test_a_new_budget_keeps_what_was_learnt(plain_scores):  # noqa: ARG001 - a fixture
-    """A smaller false-alarm budget lowers scores at once and forgets nothing."""
+def test_new_budget_keeps_the_learned_state(plain_scores):  # noqa: ARG001 - a fixture
+    """A new false-alarm budget changes scores at once and keeps the learned state."""
     strict, free = DetectorHarness(A), DetectorHarness(A)
-    for w in (strict, free):
-        w.run(300)
+    for harness in (strict, free):
+        harness.run(300)
     free.detector.set_budget(100.0)
     a, b = strict.run(1), free.run(1)
     assert b.learning_ticks[0] == 0
@@ -272,39 +272,39 @@ def test_a_new_budget_keeps_what_was_learnt(plain_scores):  # noqa: ARG001 - a f
 
 
 @pytest.mark.parametrize(
-    ("direction", "least", "level", "unusual"),
+    ("direction", "min_deviation", "level", "unusual"),
     [
-        ("both", 0.0, 40.0, True),  # nothing is asked for: either side counts
+        ("both", 0.0, 40.0, True),  # the default: both directions
         ("above_expected", 0.0, 40.0, True),
         ("above_expected", 0.0, -20.0, False),
         ("below_expected", 0.0, -20.0, True),
         ("below_expected", 0.0, 40.0, False),
-        ("both", 50.0, 40.0, False),  # nearer to the expected value than anybody wants to hear of
+        ("both", 50.0, 40.0, False),  # smaller than the minimum deviation
         ("both", 10.0, 40.0, True),
     ],
 )
-def test_direction_and_minimum_deviation(direction, least, level, unusual):
-    """A series' direction and minimum deviation limit its anomalies."""
+def test_direction_and_minimum_deviation(direction, min_deviation, level, unusual):
+    """The configured direction and minimum deviation of a series limit its anomalies."""
     key = pod_series("latency", "a")
-    info = SeriesInfo(key, direction=direction, min_deviation=least)
-    w = DetectorHarness(
+    info = SeriesInfo(key, direction=direction, min_deviation=min_deviation)
+    harness = DetectorHarness(
         key, detector=SourceDetector("k", INTERVAL_S, differs_only_in_pod, info=lambda _: info)
     )
-    w.run(1500)
-    w.run(3, a=level)
-    assert bool(w.anomalies()) is unusual
+    harness.run(1500)
+    harness.run(3, a=level)
+    assert bool(harness.anomalies()) is unusual
 
 
 def test_tiny_deviations_are_normal():
     """A deviation below a thousandth of the expected value is never anomalous."""
-    w = DetectorHarness(A)
+    harness = DetectorHarness(A)
     steady = 1000.0 + np.random.default_rng(4).normal(0, 0.001, 400)
     for value in steady:
-        w.feed(ClosedTick(w.now, (A,), np.array([value]), complete=True))
-    w.feed(ClosedTick(w.now, (A,), np.array([1000.5]), complete=True))
-    assert w.last.scores.anomaly_score[0] == 0.0
-    w.feed(ClosedTick(w.now, (A,), np.array([1010.0]), complete=True))
-    assert w.last.scores.anomaly_score[0] > 0.0
+        harness.feed(ClosedTick(harness.now, (A,), np.array([value]), complete=True))
+    harness.feed(ClosedTick(harness.now, (A,), np.array([1000.5]), complete=True))
+    assert harness.last.scores.anomaly_score[0] == 0.0
+    harness.feed(ClosedTick(harness.now, (A,), np.array([1010.0]), complete=True))
+    assert harness.last.scores.anomaly_score[0] > 0.0
 
 
 @pytest.mark.parametrize(
@@ -312,18 +312,18 @@ def test_tiny_deviations_are_normal():
     [
         ("queue_wait_seconds", "s", "gauge", 0.0),
         ("requests_total", "", "rate", 0.0),
-        ("clock_offset_seconds", "s", "gauge", -np.inf),  # tells a direction, too
-        ("depth", "", "gauge", -np.inf),  # nobody knows what it counts
+        ("clock_offset_seconds", "s", "gauge", -np.inf),  # can be negative
+        ("depth", "", "gauge", -np.inf),  # unknown unit
     ],
 )
-def test_no_band_below_what_the_unit_allows(metric, unit, kind, floor):
-    """The expected band of a non-negative unit is not below 0."""
+def test_expected_range_respects_the_unit(metric, unit, kind, floor):
+    """The expected range of a non-negative unit is not below 0."""
     key = pod_series(metric, "a")
     info = SeriesInfo(key, unit, kind)
-    w = DetectorHarness(
+    harness = DetectorHarness(
         key, detector=SourceDetector("k", INTERVAL_S, differs_only_in_pod, info=lambda _: info)
     )
-    lowest = [w.run(1, a=1.0).scores for _ in range(200)][-1]
-    assert (lowest.yhat_lower[0] == 0.0) == (floor == 0.0)
-    assert lowest.yhat_lower[0] <= max(floor, 0.0)
-    assert lowest.yhat_lower[0] <= lowest.yhat[0] <= lowest.yhat_upper[0]
+    scores = [harness.run(1, a=1.0).scores for _ in range(200)][-1]
+    assert (scores.yhat_lower[0] == 0.0) == (floor == 0.0)
+    assert scores.yhat_lower[0] <= max(floor, 0.0)
+    assert scores.yhat_lower[0] <= scores.yhat[0] <= scores.yhat_upper[0]

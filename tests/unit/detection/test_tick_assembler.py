@@ -1,4 +1,4 @@
-"""Closing ticks: order, repeats and late samples."""
+"""Assembly of ticks from readings: order, repeated and late samples."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ A, B, C = (SeriesKey.of("x", name) for name in "abc")
 
 
 def reading(at_s, samples, complete=True):
-    """A reading at a second: key -> (sample time in seconds, value)."""
+    """Return a reading at `at_s` seconds; samples: key -> (time in seconds, value)."""
     keys = tuple(samples)
     times = np.array([round(t * SECOND) for t, _ in samples.values()], np.int64)
     values = np.array([v for _, v in samples.values()], np.float64)
@@ -21,7 +21,7 @@ def reading(at_s, samples, complete=True):
 
 
 def content(ticks: list[ClosedTick]):
-    """Ticks as comparable values: time -> key -> value, without what is NaN."""
+    """Return (time in seconds, is complete, key -> value without NaN) of each tick."""
     return [
         (
             tick.time // SECOND,
@@ -33,9 +33,9 @@ def content(ticks: list[ClosedTick]):
 
 
 def test_a_tick_is_a_multiple_of_the_interval():
-    """Samples a bit early or late in their interval count for the same tick."""
-    a = TickAssembler(5)
-    assert [a.tick_time(round(t * SECOND)) // SECOND for t in (8.7, 8.8, 10, 12, 13.7, 13.8)] == [
+    """Samples slightly early or late in their interval belong to the same tick."""
+    assembler = TickAssembler(5)
+    assert [assembler.tick_time(round(t * SECOND)) // SECOND for t in (8.7, 8.8, 10, 12, 13.7, 13.8)] == [
         5,
         10,
         10,
@@ -45,85 +45,85 @@ def test_a_tick_is_a_multiple_of_the_interval():
     ]
 
 
-def test_one_reading_makes_one_tick_with_its_very_keys():
-    """A tick made of one reading has the identical tuple of keys."""
-    a = TickAssembler(5)
-    one = reading(10.1, {A: (10.1, 1.0), B: (10.1, float("nan"))})
-    a.add(one)
-    (tick,) = a.close(10 * SECOND)
-    assert tick.keys is one.keys
+def test_tick_of_one_reading_has_the_identical_keys():
+    """A tick of a single reading has the identical tuple of keys."""
+    assembler = TickAssembler(5)
+    single = reading(10.1, {A: (10.1, 1.0), B: (10.1, float("nan"))})
+    assembler.add(single)
+    (tick,) = assembler.close(10 * SECOND)
+    assert tick.keys is single.keys
     assert tick.complete
     assert tick.values[0] == 1.0
     assert np.isnan(tick.values[1])
 
 
 def test_grace_keeps_a_tick_open():
-    """A tick closes when its grace window is over, not before."""
-    a = TickAssembler(5, grace_s=2)
-    a.add(reading(10, {A: (10, 1.0)}))
-    assert a.close(11 * SECOND) == []
-    a.add(reading(11, {A: (11, 2.0)}))
-    assert content(a.close(12 * SECOND)) == [(10, True, {A: 2.0})]
+    """A tick closes when its grace window ends, not before."""
+    assembler = TickAssembler(5, grace_s=2)
+    assembler.add(reading(10, {A: (10, 1.0)}))
+    assert assembler.close(11 * SECOND) == []
+    assembler.add(reading(11, {A: (11, 2.0)}))
+    assert content(assembler.close(12 * SECOND)) == [(10, True, {A: 2.0})]
 
 
 def test_late_samples_are_dropped_and_counted():
     """A sample for a closed tick changes nothing and is counted."""
-    a = TickAssembler(5)
-    a.add(reading(10, {A: (10, 1.0)}))
-    a.close(10 * SECOND)
-    a.add(reading(15, {A: (9, 9.0), B: (15, 2.0)}))
-    assert content(a.close(15 * SECOND)) == [(15, True, {B: 2.0})]
-    assert a.late_samples == 1
+    assembler = TickAssembler(5)
+    assembler.add(reading(10, {A: (10, 1.0)}))
+    assembler.close(10 * SECOND)
+    assembler.add(reading(15, {A: (9, 9.0), B: (15, 2.0)}))
+    assert content(assembler.close(15 * SECOND)) == [(15, True, {B: 2.0})]
+    assert assembler.late_samples == 1
 
 
-def test_a_sample_counts_once_where_a_source_shows_its_newest():
-    """A sample shown in several readings counts only for the first."""
-    a = TickAssembler(5, by_reading=True)
+def test_repeated_sample_counts_once():
+    """A sample repeated in several readings counts only in the first."""
+    assembler = TickAssembler(5, by_reading=True)
     keys = (A, B)
 
-    def shown(at, times, values):
-        a.add(Reading(at * SECOND, keys, np.array(times) * SECOND, np.array(values)))
-        return content(a.close(a.tick_time(at * SECOND)))
+    def close_reading(at, times, values):
+        assembler.add(Reading(at * SECOND, keys, np.array(times) * SECOND, np.array(values)))
+        return content(assembler.close(assembler.tick_time(at * SECOND)))
 
-    assert shown(10, [6, 10], [1.0, 2.0]) == [(10, True, {A: 1.0, B: 2.0})]
-    assert shown(15, [6, 15], [1.0, 3.0]) == [(15, True, {B: 3.0})]
-    assert a.late_samples == 0
-    assert shown(20, [5, 20], [9.0, 4.0]) == [(20, True, {B: 4.0})]
-    assert a.late_samples == 1
-    assert shown(25, [21, 25], [5.0, 6.0]) == [(25, True, {A: 5.0, B: 6.0})]
+    assert close_reading(10, [6, 10], [1.0, 2.0]) == [(10, True, {A: 1.0, B: 2.0})]
+    assert close_reading(15, [6, 15], [1.0, 3.0]) == [(15, True, {B: 3.0})]
+    assert assembler.late_samples == 0
+    assert close_reading(20, [5, 20], [9.0, 4.0]) == [(20, True, {B: 4.0})]
+    assert assembler.late_samples == 1
+    assert close_reading(25, [21, 25], [5.0, 6.0]) == [(25, True, {A: 5.0, B: 6.0})]
 
 
 def test_a_failed_read_is_an_unknown_tick():
     """A failed read gives an unknown tick unless a repeated read succeeds."""
-    a = TickAssembler(5)
-    a.fail(10 * SECOND)
-    (tick,) = a.close(10 * SECOND)
+    assembler = TickAssembler(5)
+    assembler.fail(10 * SECOND)
+    (tick,) = assembler.close(10 * SECOND)
     assert tick.is_unknown
-    a.fail(15 * SECOND)
-    a.add(reading(16, {A: (16, 1.0)}))
-    (tick,) = a.close(15 * SECOND)
+    assembler.fail(15 * SECOND)
+    assembler.add(reading(16, {A: (16, 1.0)}))
+    (tick,) = assembler.close(15 * SECOND)
     assert not tick.is_unknown
 
 
 def test_ticks_without_samples_are_absent():
     """Ticks without samples are not created."""
-    a = TickAssembler(5)
-    a.add(reading(10, {A: (10, 1.0)}))
-    a.add(reading(30, {A: (30, 2.0)}))
-    assert [tick.time // SECOND for tick in a.flush()] == [10, 30]
+    assembler = TickAssembler(5)
+    assembler.add(reading(10, {A: (10, 1.0)}))
+    assembler.add(reading(30, {A: (30, 2.0)}))
+    assert [tick.time // SECOND for tick in assembler.flush()] == [10, 30]
 
 
-def test_a_key_given_twice_counts_once():
-    """A reading that repeats a key gives one value of it, the latest."""
-    a = TickAssembler(5)
-    twice = Reading(10 * SECOND, (A, A), np.array([9 * SECOND, 10 * SECOND]), np.array([7.0, 3.0]))
-    a.add(twice)
-    assert content(a.flush()) == [(10, True, {A: 3.0})]
+def test_repeated_key_has_its_latest_value():
+    """A key repeated within a reading has its latest value."""
+    assembler = TickAssembler(5)
+    repeated_key = Reading(10 * SECOND, (A, A), np.array([9 * SECOND, 10 * SECOND]), np.array([7.0, 3.0]))
+    assembler.add(repeated_key)
+    assert content(assembler.flush()) == [(10, True, {A: 3.0})]
 
 
 @st.composite
 def streams(draw):
-    """Readings of a minute at 5 s, and the same with repeats and disorder inside a grace of 10 s."""
+    """Draw readings of a minute, and the same readings repeated and delayed by up to 8 s."""
     samples = draw(
         st.lists(
             st.tuples(st.sampled_from([A, B, C]), st.integers(0, 60), st.integers(-3, 3)),
@@ -140,7 +140,7 @@ def streams(draw):
 
 @given(streams())
 def test_repeats_and_disorder_within_the_window_change_nothing(both):
-    """P6: any order and repetition within the grace window closes the same ticks."""
+    """P6: any order and repetition within the grace window gives the same ticks."""
     first, arrivals = both
     orderly, messy = TickAssembler(5, grace_s=15), TickAssembler(5, grace_s=15)
     for r in first:
@@ -155,10 +155,10 @@ def test_repeats_and_disorder_within_the_window_change_nothing(both):
 
 @pytest.mark.parametrize("interval", [0.1, 1, 15, 60])
 def test_ticks_close_in_order_of_time(interval):
-    """Ticks close oldest first."""
-    a = TickAssembler(interval)
+    """Ticks close in time order, oldest first."""
+    assembler = TickAssembler(interval)
     for at in (7, 3, 5):
-        a.add(reading(at * interval, {A: (at * interval, 1.0)}))
-    times = [tick.time for tick in a.close(10**18)]
+        assembler.add(reading(at * interval, {A: (at * interval, 1.0)}))
+    times = [tick.time for tick in assembler.close(10**18)]
     assert times == sorted(times)
     assert len(times) == 3

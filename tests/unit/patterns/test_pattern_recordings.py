@@ -1,6 +1,6 @@
-"""Recordings of real processes, in trouble and healthy, through the engine's own sensing: the short form.
+"""Pattern recognition on recordings of real processes, one per pattern and a few healthy ones.
 
-`make trials` runs all of them (tests/acceptance/test_patterns.py).
+`make trials` runs all recordings (tests/acceptance/test_patterns.py).
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from tests.recordings.faults import HEALTHY, healthy
 from tests.recordings.judge import first_matches
 from tests.recordings.library import DATA, load, recorded, save, varied
 
-TROUBLED = (
+FAULTY = (
     "thrash_less_memory",
     "leak_under_teeth",
     "saturated_by_rate",
@@ -20,12 +20,12 @@ TROUBLED = (
     "backlog_slow_workers",
     "deploy_more_calls",
 )
-"""One of each pattern."""
+"""One recording per pattern."""
 
 
-@pytest.mark.parametrize("name", TROUBLED)
-def test_trouble_is_recognised(name):
-    """What really happened is told after it began, by its name, and nothing untrue beside it."""
+@pytest.mark.parametrize("name", FAULTY)
+def test_recorded_fault_is_recognized(name):
+    """A recorded fault is recognized by its pattern after its onset, and no wrong pattern is."""
     recording = load(DATA / f"{name}.parquet")
     early, found = first_matches(recording)
     assert early == {}
@@ -33,33 +33,35 @@ def test_trouble_is_recognised(name):
 
 
 @pytest.mark.parametrize("name", ["quiet_full_cache", "quiet_batches", "quiet_waves_and_deploy"])
-def test_quiet_times_show_nothing(name):
-    """Real processes that do well, with a full cache, batches, waves and a deploy, show no pattern."""
+def test_healthy_recordings_show_no_pattern(name):
+    """Recordings of healthy processes (full cache, batches, waves, a deploy) show no pattern."""
     assert first_matches(load(DATA / f"{name}.parquet")) == ({}, {})
 
 
-def test_habits_of_healthy_services_show_nothing():
-    """Seasons, saw teeth, batches, deploys, full caches, warming up and spikes are no patterns."""
-    told = {recording.name: first_matches(recording)[0] for recording in healthy(range(len(HEALTHY)))}
-    assert all(matches == {} for matches in told.values())
+def test_normal_behaviour_shows_no_pattern():
+    """Seasons, saw teeth, batches, deploys, full caches, warm-ups and spikes are no patterns."""
+    early_matches = {
+        recording.name: first_matches(recording)[0] for recording in healthy(range(len(HEALTHY)))
+    }
+    assert all(matches == {} for matches in early_matches.values())
 
 
-def test_recordings_are_kept_whole(tmp_path):
-    """What is saved is read back the same, to the precision of float32."""
+def test_saved_recording_is_read_back(tmp_path):
+    """A saved recording is read back unchanged, to float32 precision."""
     (recording,) = [r for r in recorded("development") if r.name == "deploy_errors"]
     save(recording, tmp_path)
-    again = load(tmp_path / "deploy_errors.parquet")
-    assert (again.infos, again.shows, again.onset, again.changes) == (
+    loaded = load(tmp_path / "deploy_errors.parquet")
+    assert (loaded.infos, loaded.shows, loaded.onset, loaded.changes) == (
         recording.infos, recording.shows, recording.onset, recording.changes,
     )  # fmt: skip
-    np.testing.assert_array_equal(again.values, recording.values)
+    np.testing.assert_array_equal(loaded.values, recording.values)
 
 
-def test_a_variation_is_the_same_trouble():
-    """Noise, gaps, another pace and missing series change the values, not what happens in them."""
+def test_variation_keeps_the_fault():
+    """Noise, gaps, time stretching and missing series change a recording's values, not its pattern."""
     recording = load(DATA / "surge.parquet")
-    other = varied(recording, 1, noise=0.05, gaps=0.1, stretch=1.5, without=("python_gc",))
-    assert other.onset == int(recording.onset * 1.5)
-    assert other.shows == recording.shows
-    assert len(other.values) == int(len(recording.values) * 1.5)
-    assert len(other.infos) < len(recording.infos)
+    variation = varied(recording, 1, noise=0.05, gaps=0.1, stretch=1.5, without=("python_gc",))
+    assert variation.onset == int(recording.onset * 1.5)
+    assert variation.shows == recording.shows
+    assert len(variation.values) == int(len(recording.values) * 1.5)
+    assert len(variation.infos) < len(recording.infos)

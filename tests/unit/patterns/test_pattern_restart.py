@@ -1,4 +1,4 @@
-"""Patterns over a restart of the engine."""
+"""Patterns across a restart of the engine or of the watched process."""
 
 import asyncio
 import json
@@ -28,8 +28,8 @@ UNITS = {
 }
 KEYS = tuple(SeriesKey.of("fake", name, WORKER) for name in UNITS)
 INFOS = [SeriesInfo(key, UNITS[key.metric]) for key in KEYS]
-FLAT, TICKS = 130, 260
-"""The worker leaks from this tick on."""
+LEAK_START, TICKS = 130, 260
+"""First tick of the leak, and number of ticks."""
 
 
 def readings(begin=0, end=TICKS, restart=None):
@@ -39,15 +39,15 @@ def readings(begin=0, end=TICKS, restart=None):
     found = []
     for tick in range(begin, end):
         at = START + (tick + 1) * TICK_S * SECOND
-        again = restart is not None and tick >= restart
-        memory = 10 + noise[tick] + (0.0 if again else 0.03 * max(tick - FLAT, 0))
-        row = np.array([memory, 20.0, START / 1e9 + (restart * TICK_S if again else 0)])
+        has_restarted = restart is not None and tick >= restart
+        memory = 10 + noise[tick] + (0.0 if has_restarted else 0.03 * max(tick - LEAK_START, 0))
+        row = np.array([memory, 20.0, START / 1e9 + (restart * TICK_S if has_restarted else 0)])
         found.append(Reading(at, KEYS, np.full(len(KEYS), at), row))
     return found
 
 
 def make_context():
-    """Return a context of fakes."""
+    """Return a loop context of fakes."""
     return LoopContext(
         FakeClock(),
         FakeStore(),
@@ -59,17 +59,17 @@ def make_context():
     )
 
 
-async def run_and_kill(source, around, seconds):
-    """Run a source loop for so many seconds, then cancel it."""
-    task = asyncio.create_task(SourceLoop(source, around).run())
+async def run_and_kill(source, context, seconds):
+    """Run a source loop for this many seconds, then cancel it."""
+    task = asyncio.create_task(SourceLoop(source, context).run())
     await settle()
-    await around.clock.advance(seconds)
+    await context.clock.advance(seconds)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 class CalmScorer(PlainScorer):
-    """Finds nothing unusual."""
+    """A scorer for which no value is anomalous."""
 
     def step(self, x, t, where=None):
         self.arrays.values["level"][:] = np.where(np.isnan(x), 10.0, x - 2.0)
@@ -78,91 +78,91 @@ class CalmScorer(PlainScorer):
 
 @pytest.fixture(autouse=True)
 def calm_scores(monkeypatch):
-    """No series is unusual for its scorer."""
+    """Replace the scorer by one that finds no anomaly."""
     monkeypatch.setattr(source_scoring, "Scorer", CalmScorer)
 
 
 @pytest.fixture(scope="module")
-def whole():
-    """The visible state of an engine that was never stopped."""
+def uninterrupted():
+    """Return the visible state of an engine that was never stopped."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source_scoring, "Scorer", CalmScorer)
         return visible_state(*asyncio.run(run_worker()))
 
 
-def start_incident_service(around, kept, memory):
+def start_incident_service(context, incident_store, memory):
     """Start an incident service with a window of ten minutes."""
-    around.incident_service = IncidentService(around.store, kept, memory, window_s=600.0)
-    around.incident_service.resume()
-    return around.incident_service
+    context.incident_service = IncidentService(context.store, incident_store, memory, window_s=600.0)
+    context.incident_service.resume()
+    return context.incident_service
 
 
 async def run_worker(*ends, kind=run_and_kill, restart=None):
     """Run the worker with engine restarts after these ticks; return context and incident store."""
-    around, kept, memory = make_context(), FakeIncidents(), FakeKeyValueStore()
+    context, incident_store, memory = make_context(), FakeIncidents(), FakeKeyValueStore()
     begin = 0
     for end in (*ends, TICKS):
-        start_incident_service(around, kept, memory)
-        around.live = LiveState()
+        start_incident_service(context, incident_store, memory)
+        context.live = LiveState()
         source = FakeSource(script=readings(begin, end, restart), infos=INFOS)
         run = kind if end != TICKS else run_and_kill
-        await run(source, around, (end - begin) * TICK_S + (1 if begin == 0 else 0))
+        await run(source, context, (end - begin) * TICK_S + (1 if begin == 0 else 0))
         if kind is run_loop:
-            around.incident_service.save_state()
+            context.incident_service.save_state()
             memory.values = json.loads(json.dumps(memory.values, allow_nan=False))
         begin = end
-    return around, kept
+    return context, incident_store
 
 
-def watcher_of(around):
+def watcher_of(context):
     """Return the pattern watcher of the worker's source."""
-    (watch,) = around.incident_service._watchers.values()
-    return watch
+    (watcher,) = context.incident_service._watchers.values()
+    return watcher
 
 
-def visible_state(around, kept):
+def visible_state(context, incident_store):
     """Return matches, incidents and anomalies."""
-    return watcher_of(around).recognizer.current_matches(), kept.by_id, around.store.by_id
+    return watcher_of(context).recognizer.current_matches(), incident_store.by_id, context.store.by_id
 
 
 @pytest.mark.parametrize(
     ("ends", "kind"), [((180,), run_loop), ((180,), run_and_kill), ((100, 190, 231), run_and_kill)],
-    ids=["stopped", "killed", "killed again and again"],
+    ids=["stopped", "killed", "killed three times"],
 )  # fmt: skip
-async def test_a_restart_changes_nothing(whole, ends, kind):
-    """A restart gives the same incident, pattern and anomaly."""
-    matches, kept, stored = whole
+async def test_engine_restart_keeps_the_pattern(uninterrupted, ends, kind):
+    """A restarted engine has the same incident, pattern and anomaly as one that kept running."""
+    matches, incidents, anomalies = uninterrupted
     assert [match.name for match in matches] == ["memory_leak"]
-    (incident,) = kept.values()
+    (incident,) = incidents.values()
     assert incident.end is None
-    again, kept_again, stored_again = visible_state(*await run_worker(*ends, kind=kind))
-    assert again == matches
-    assert stored_again == stored
-    assert set(kept_again) == {incident.id}
-    assert kept_again[incident.id].patterns[0].since == incident.patterns[0].since
+    matches_after, incidents_after, anomalies_after = visible_state(*await run_worker(*ends, kind=kind))
+    assert matches_after == matches
+    assert anomalies_after == anomalies
+    assert set(incidents_after) == {incident.id}
+    assert incidents_after[incident.id].patterns[0].since == incident.patterns[0].since
 
 
-async def test_what_cannot_be_read_is_seen_anew():
-    """An unreadable state only resets the window."""
-    around, kept, memory = make_context(), FakeIncidents(), FakeKeyValueStore()
-    start_incident_service(around, kept, memory)
-    await run_loop(FakeSource(script=readings(0, 200), infos=INFOS), around, 200 * TICK_S + 1)
-    around.snapshots.newest["fake"][2]["patterns"]["held"] = [["worker"]]
-    start_incident_service(around, kept, memory)
-    await run_and_kill(FakeSource(script=readings(200), infos=INFOS), around, (TICKS - 200) * TICK_S)
+async def test_unreadable_pattern_state_resets_the_window():
+    """An unreadable pattern state only resets the window."""
+    context, incident_store, memory = make_context(), FakeIncidents(), FakeKeyValueStore()
+    start_incident_service(context, incident_store, memory)
+    await run_loop(FakeSource(script=readings(0, 200), infos=INFOS), context, 200 * TICK_S + 1)
+    context.snapshots.newest["fake"][2]["patterns"]["held"] = [["worker"]]
+    start_incident_service(context, incident_store, memory)
+    await run_and_kill(FakeSource(script=readings(200), infos=INFOS), context, (TICKS - 200) * TICK_S)
     assert (
-        around.incident_service.watcher(
-            "fake", TICK_S, next(iter(around.incident_service._watchers.values())).info
+        context.incident_service.watcher(
+            "fake", TICK_S, next(iter(context.incident_service._watchers.values())).info
         ).recognizer.ring.filled
         == 60
     )
 
 
-async def test_a_restart_of_the_process_is_a_change_near_its_incident():
-    """A process restart is one change event, and the pattern ends."""
-    _, kept = await run_worker(restart=235)
-    (incident,) = kept.by_id.values()
-    (change,) = kept.changes()
+async def test_process_restart_is_a_change_event():
+    """A process restart is one change event of the incident, and the pattern ends."""
+    _, incident_store = await run_worker(restart=235)
+    (incident,) = incident_store.by_id.values()
+    (change,) = incident_store.changes()
     assert (change.kind, change.title, change.by) == (
         ChangeKind.RESTART, "worker/worker-1:9000 restarted", "seen",
     )  # fmt: skip
@@ -172,8 +172,8 @@ async def test_a_restart_of_the_process_is_a_change_near_its_incident():
     assert incident.state is IncidentState.OPEN
 
 
-async def test_a_restart_while_the_engine_was_away_is_seen_after_it():
-    """A restart while the engine was stopped is detected afterwards."""
-    _, kept = await run_worker(235, restart=235)
-    (change,) = kept.changes()
+async def test_restart_while_the_engine_was_stopped_is_detected():
+    """A process restart while the engine was stopped is detected after the engine starts."""
+    _, incident_store = await run_worker(235, restart=235)
+    (change,) = incident_store.changes()
     assert change.time == START + 235 * TICK_S * SECOND

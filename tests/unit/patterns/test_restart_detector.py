@@ -16,13 +16,13 @@ LABELS = {"job": "redis", "instance": "cache-1:9121"}
 
 
 def detected_restarts(metric, values, kind="gauge"):
-    """Return (tick, seconds before it) of each restart detected in these values, 15 s per tick."""
+    """Return (tick, restart age in seconds) of each restart detected in these values, 15 s apart."""
     info = SeriesInfo(SeriesKey.of("p", metric, LABELS), kind=kind)
-    restarts, cast = RestartDetector(lambda _: info), EntityIndex((info.key,), lambda _: info)
+    detector, entities = RestartDetector(lambda _: info), EntityIndex((info.key,), lambda _: info)
     found = []
     for tick, value in enumerate(values):
         now = T + tick * 15 * SECOND
-        for key, at in restarts.step(now, cast, np.array([value])):
+        for key, at in detector.step(now, entities, np.array([value])):
             assert key == info.key
             found.append((tick, (now - at) / SECOND))
     return found
@@ -32,7 +32,7 @@ LONG_AGO = BEGIN - 2 * MAX_AGE_NS / SECOND
 
 
 @pytest.mark.parametrize(
-    ("metric", "kind", "values", "wanted"),
+    ("metric", "kind", "values", "expected"),
     [
         ("process_start_time_seconds", "gauge", [BEGIN, BEGIN, BEGIN + 3625, BEGIN + 3625], [(2, 5.0)]),
         ("process_start_time_seconds", "gauge", [BEGIN, BEGIN + 0.5, BEGIN - 0.5, BEGIN], []),
@@ -58,22 +58,22 @@ LONG_AGO = BEGIN - 2 * MAX_AGE_NS / SECOND
         ("process_start_time_seconds", "gauge", [BEGIN, math.inf, BEGIN, -math.inf, BEGIN], []),
     ],
 )
-def test_restart_detection(metric, kind, values, wanted):
-    """Restarts show in start time, uptime and counters; jitter, gaps and first values do not."""
-    assert detected_restarts(metric, values, kind) == wanted
+def test_restart_detection(metric, kind, values, expected):
+    """Restarts are detected in start times, uptimes and counters, not in jitter, gaps or first values."""
+    assert detected_restarts(metric, values, kind) == expected
 
 
-def test_values_follow_their_series():
-    """Values follow their series when the order changes; a series that left is forgotten."""
+def test_values_are_matched_by_series():
+    """Values are matched to their series when the order changes; a removed series is forgotten."""
     infos = [
         SeriesInfo(SeriesKey.of("p", "process_start_time_seconds", {"job": "web", "instance": name}))
         for name in ("a", "b")
     ]
     a, b = (info.key for info in infos)
-    restarts = RestartDetector(SeriesInfo)
-    assert restarts.step(T, EntityIndex((a, b), SeriesInfo), np.array([BEGIN, BEGIN + 900.0])) == []
+    detector = RestartDetector(SeriesInfo)
+    assert detector.step(T, EntityIndex((a, b), SeriesInfo), np.array([BEGIN, BEGIN + 900.0])) == []
     swapped = EntityIndex((b, a), SeriesInfo)
-    ((key, _),) = restarts.step(T, swapped, np.array([BEGIN + 900.0, BEGIN + 60.0]))
+    ((key, _),) = detector.step(T, swapped, np.array([BEGIN + 900.0, BEGIN + 60.0]))
     assert key == a
-    restarts.step(T, EntityIndex((b,), SeriesInfo), np.array([BEGIN + 900.0]))
-    assert restarts.step(T, EntityIndex((b, a), SeriesInfo), np.array([BEGIN + 900.0, BEGIN + 500.0])) == []
+    detector.step(T, EntityIndex((b,), SeriesInfo), np.array([BEGIN + 900.0]))
+    assert detector.step(T, EntityIndex((b, a), SeriesInfo), np.array([BEGIN + 900.0, BEGIN + 500.0])) == []

@@ -1,4 +1,4 @@
-"""The role of a series, from its name, unit and labels."""
+"""Role and entity of a series, from its name, unit and labels."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from trimtab.engine.patterns.role_table import Role
 from trimtab.engine.patterns.roles import find_role
 from trimtab.engine.types import SeriesKey
 
-KNOWN = [
+EXPORTER_METRICS = [
     ("redis_keyspace_hits_total", {}, Role.HITS),  # redis_exporter
     ("redis_keyspace_misses_total", {}, Role.MISSES),
     ("redis_evicted_keys_total", {}, Role.EVICTIONS),
@@ -43,7 +43,7 @@ KNOWN = [
     ("node_memory_Mapped_bytes", {}, None),
     ("node_disk_io_time_seconds_total", {"device": "sda"}, Role.IO),
     ("node_pressure_cpu_waiting_seconds_total", {}, Role.PRESSURE),
-    ("host_cpu_busy_ratio", {"core": "1"}, Role.CPU),  # our own source of the machine
+    ("host_cpu_busy_ratio", {"core": "1"}, Role.CPU),  # the host source
     ("host_memory_used_ratio", {}, Role.MEMORY_RATIO),
     ("host_process_resident_memory_bytes", {"name": "java"}, Role.MEMORY_USED),
     ("process_resident_memory_bytes", {}, Role.MEMORY_USED),  # client libraries
@@ -79,7 +79,7 @@ KNOWN = [
     ("nodejs_gc_duration_seconds_count", {"kind": "major"}, Role.GC),
     ("pm2_memory", {"app": "api", "instance": "0"}, Role.MEMORY_USED),  # PM2's exporters
     ("pm2_app_total_memory", {"app": "api"}, Role.MEMORY_USED),
-    ("pm2_memory_largest_bytes", {"target": "api"}, Role.MEMORY_USED),  # our own tool's
+    ("pm2_memory_largest_bytes", {"target": "api"}, Role.MEMORY_USED),  # the PM2 tool
     ("pm2_memory_bytes", {"target": "api"}, Role.MEMORY_USED),
     ("pm2_memory_limit_bytes", {"target": "api"}, Role.MEMORY_LIMIT),
     ("pm2_restarts_total", {"target": "api"}, Role.RESTARTS),
@@ -97,11 +97,11 @@ KNOWN = [
     ("kafka_consumergroup_lag", {"topic": "orders"}, Role.QUEUE_LENGTH),
 ]
 
-GENERIC = [
+OTHER_METRICS = [
     ("up", {}, "", "gauge", Role.UP),
     ("http_requests_total", {"code": "200"}, "1/s", "rate", Role.THROUGHPUT),
     ("http_requests_total", {"status": "5xx"}, "1/s", "rate", Role.ERRORS),
-    ("http_requests_total", {"status_code": "404"}, "1/s", "rate", Role.THROUGHPUT),  # the caller's fault
+    ("http_requests_total", {"status_code": "404"}, "1/s", "rate", Role.THROUGHPUT),  # a client error
     ("http_request_duration_seconds_count", {}, "1/s", "rate", Role.THROUGHPUT),
     ("http_request_duration_seconds_p99", {}, "s", "gauge", Role.LATENCY),
     ("starlette_requests_total", {"status_code": "500"}, "1/s", "rate", Role.ERRORS),
@@ -120,28 +120,32 @@ GENERIC = [
     ("upstream_request_errors_total", {}, "1/s", "rate", Role.DEPENDENCY_ERRORS),
     ("checkout_latency", {"for": "checkout_latency"}, "s", "gauge", Role.LATENCY),
     ("go_goroutines", {}, "", "gauge", None),
-    ("prometheus_http_requests_total", {"code": "200"}, "1/s", "rate", None),  # of the watcher itself
+    ("prometheus_http_requests_total", {"code": "200"}, "1/s", "rate", None),  # Prometheus itself
     ("scrape_duration_seconds", {}, "s", "gauge", None),
     ("node_time_zone_offset_seconds", {}, "s", "gauge", None),
 ]
 
 
-@pytest.mark.parametrize(("metric", "labels", "role"), KNOWN, ids=lambda v: v if isinstance(v, str) else "")
-def test_exporters_are_known(metric, labels, role):
-    """Metrics of common exporters have their role, whatever their unit."""
-    part = find_role(SeriesKey.of("prometheus", metric, labels))
-    assert (part and part.role) == role
+@pytest.mark.parametrize(
+    ("metric", "labels", "role"), EXPORTER_METRICS, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_exporter_metrics_have_a_role(metric, labels, role):
+    """Metrics of common exporters have a role, whatever their unit."""
+    found = find_role(SeriesKey.of("prometheus", metric, labels))
+    assert (found and found.role) == role
 
 
-@pytest.mark.parametrize(("metric", "labels", "unit", "kind", "role"), GENERIC, ids=lambda v: str(v)[:40])
-def test_other_names_are_read(metric, labels, unit, kind, role):
-    """For unknown exporters name and unit determine the role."""
-    part = find_role(SeriesKey.of("prometheus", metric, labels), unit, kind)
-    assert (part and part.role) == role
+@pytest.mark.parametrize(
+    ("metric", "labels", "unit", "kind", "role"), OTHER_METRICS, ids=lambda v: str(v)[:40]
+)
+def test_other_metrics_get_a_role_from_name_and_unit(metric, labels, unit, kind, role):
+    """The name and unit of a metric of an unknown exporter determine its role."""
+    found = find_role(SeriesKey.of("prometheus", metric, labels), unit, kind)
+    assert (found and found.role) == role
 
 
 @pytest.mark.parametrize("unit", ["s", "B"])
-def test_a_wrong_unit_is_no_role(unit):
+def test_implausible_unit_has_no_role(unit):
     """A queue length measured in seconds or bytes has no role."""
     key = SeriesKey.of("prometheus", "mail_queue_length", {})
     assert find_role(key, unit) is None
