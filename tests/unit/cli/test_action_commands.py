@@ -91,9 +91,9 @@ def test_the_audit_is_verified_and_exported(ledger, call, tmp_path):
 def test_a_user_without_a_name_can_pause(ledger, call, monkeypatch):
     """A container's user without a name can pause; the pause shows the uid."""
 
-    def nobody():
+    def raise_key_error():
         raise KeyError("getpwuid(): uid not found: 12345")
 
-    monkeypatch.setattr(open_store.getpass, "getuser", nobody)
+    monkeypatch.setattr(open_store.getpass, "getuser", raise_key_error)
     assert call("pause").exit_code == 0
     assert ledger.pause().by.startswith("uid ")

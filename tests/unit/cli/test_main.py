@@ -62,8 +62,8 @@ def test_help_loads_nothing_heavy():
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr.strip() == "[]"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stderr.strip() == "[]"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_help_loads_nothing_heavy():
         (["up", "--config", "/nowhere/trimtab.yaml", "--dry-run"], "/nowhere/trimtab.yaml"),
     ],
 )
-def test_wrong_use_is_one_message(capsys, monkeypatch, tmp_path, arguments, message):
+def test_invalid_use_is_one_message(capsys, monkeypatch, tmp_path, arguments, message):
     """Wrong use ends with code 2 and a message without a traceback."""
     monkeypatch.chdir(tmp_path)
     code, _, err = run_command(capsys, monkeypatch, *arguments)
@@ -128,7 +128,7 @@ def test_version(capsys, monkeypatch):
     assert (code, out.split()[0]) == (0, "trimtab")
 
 
-def test_listings_hold_the_same_rows():
+def test_all_formats_have_the_same_rows():
     """Table, JSON and YAML show the same rows; a table shows its columns only."""
     rows = [{"name": "a", "scopes": ["read", "admin"], "more": 1}, {"name": "long name", "scopes": None}]
     assert json.loads(format_rows(rows, ["name"], OutputFormat.JSON)) == rows

@@ -28,10 +28,10 @@ THRASHING = {
 }  # fmt: skip
 
 
-def make_cache_tool(name="redis", then=THRASHING):
+def make_cache_tool(name="redis", metrics=THRASHING):
     """Return a fake Redis with these metrics at the second read."""
     values = {"maxmemory": 64 * MIB, "maxmemory-policy": "allkeys-lru"}
-    tool = FakeTool(name, knobs=(MAXMEMORY, POLICY), values=values, actions=(), metrics=then)
+    tool = FakeTool(name, knobs=(MAXMEMORY, POLICY), values=values, actions=(), metrics=metrics)
     tool.respond_with("metrics", HEALTHY)
     return tool
 
@@ -58,7 +58,7 @@ def call():
     """Runs the command."""
     app = typer.Typer()
     app.command()(recommend.recommend)
-    return lambda *words: CliRunner().invoke(app, words)
+    return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
 def test_a_finding_has_evidence_and_a_command(tools, call):
@@ -86,7 +86,7 @@ def test_the_table_has_a_line_for_each_finding(tools, call):
 
 def test_a_healthy_store_ends_with_0(tools, call):
     """Without findings the exit code is 0 and JSON is an empty list."""
-    tools["redis"] = make_cache_tool(then=HEALTHY)
+    tools["redis"] = make_cache_tool(metrics=HEALTHY)
     result = call("--redis", "redis://localhost:1", "--seconds", "5")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "redis/redis: found nothing worth changing in 5 s" in result.stderr
@@ -124,7 +124,7 @@ def test_without_a_url_the_settings_name_the_stores(tools, call, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         ((), "there is no data store to check: give --redis URL or --postgresql URL"),
         (("--redis", "http://bob:hunter2@cache"), "--redis 'http://cache': url must be such as"),
@@ -134,11 +134,11 @@ def test_without_a_url_the_settings_name_the_stores(tools, call, tmp_path):
     ],
     ids=["nothing", "no such URL", "not escaped", "no URL", "no store"],
 )
-def test_wrong_use_is_explained_without_a_secret(call, tmp_path, words, message):
+def test_invalid_use_is_explained_without_a_secret(call, tmp_path, arguments, message):
     """Wrong use raises a SettingsError that repeats no password."""
     path = tmp_path / "trimtab.yaml"
     path.write_text("")
-    error = call(*words, "--config", str(path)).exception
+    error = call(*arguments, "--config", str(path)).exception
     assert isinstance(error, SettingsError)
     assert message in str(error)
     assert "hunter2" not in str(error)
@@ -170,7 +170,7 @@ def test_settings_errors_end_with_2(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "environ", "login"),
+    ("arguments", "environ", "login"),
     [
         (("--redis", "redis://:s3cret-one@c:1/2"), {}, (None, "s3cret-one")),
         (("--redis", "redis://bob:s%2Fcret@c:1/2"), {"REDISCLI_AUTH": "other"}, ("bob", "s/cret")),
@@ -179,7 +179,7 @@ def test_settings_errors_end_with_2(tmp_path, monkeypatch, capsys):
         (("--postgresql", "postgresql://bob:of-url@c/d"), {"PGPASSWORD": "of-libpq"}, ("bob", "of-url")),
     ],
 )
-def test_passwords_are_found_and_never_shown(monkeypatch, call, words, environ, login):
+def test_passwords_are_found_and_never_shown(monkeypatch, call, arguments, environ, login):
     """Passwords come from the URL or the client's environment variable; no output contains one."""
     sections = []
 
@@ -192,7 +192,7 @@ def test_passwords_are_found_and_never_shown(monkeypatch, call, words, environ, 
     monkeypatch.setattr(tool_catalogue, "build", build)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    result = call(*words)
+    result = call(*arguments)
     (section,) = sections
     assert (section.username, section.password.get_secret_value()) == login
     assert result.exit_code == 3

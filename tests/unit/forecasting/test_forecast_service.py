@@ -67,7 +67,7 @@ class ForecastingHarness:
         settings = LoadScheduler(**scheduler)
         self.forecast_service = ForecastService(
             folder, settings, ModelRegistry(), self.process, self.ledger, self.clock,
-            lambda *one: self.reported_errors.append(one),
+            lambda *error: self.reported_errors.append(error),
         )  # fmt: skip
         self.retraining = Retraining(folder, settings, self.forecast_service, self.process, self.clock)
 
@@ -76,12 +76,12 @@ class ForecastingHarness:
         values = np.arange(30.0).reshape(5, 2, 3)
         values[:, :, 1] = np.nan
         past = np.array([1.0, 5.0, 20.0]) * 86_400
-        there = self.folder / "forecasts" / "load"
+        forecasts_dir = self.folder / "forecasts" / "load"
         write_forecasts(
-            there / FORECASTS_FILE,
+            forecasts_dir / FORECASTS_FILE,
             StoredForecasts(("a", "b", "c"), np.full(3, MADE_NS), 300.0, values, past, "load", version),
         )
-        write_json(there / "series.json", {name: [IDS[name], "prometheus", "1/s"] for name in IDS})
+        write_json(forecasts_dir / "series.json", {name: [IDS[name], "prometheus", "1/s"] for name in IDS})
 
     def add_versions(self, *versions, by=None):
         """Add versions, the last one champion; `by` is another process, which writes no audit."""
@@ -143,7 +143,7 @@ async def test_forecasts_stay_when_a_refresh_fails(harness):
     assert (first.made, first.start) == (MADE_NS, MADE_NS + 300_000_000_000)
     assert list(first.values) == [f"{q:g}" for q in QUANTILES]
     assert first.values["0.5"].tolist() == [6.0, 9.0]
-    assert [one.id for one in harness.forecast_service.forecasts(after=IDS["a"])] == [IDS["c"]]
+    assert [forecast.id for forecast in harness.forecast_service.forecasts(after=IDS["a"])] == [IDS["c"]]
     assert harness.forecast_service.forecasts(search="nothing") == []
     harness.process.answers["forecast"] = ModelProcessError("Prometheus is away")
     await harness.forecast_service.refresh()
@@ -175,8 +175,8 @@ async def test_an_incompatible_champion_is_reported_and_starts_one_training(harn
     """An incompatible champion is reported with its reason and starts exactly one training."""
     harness.add_versions("7")
     harness.write_forecasts("")
-    why = "it is made for 24 steps of 3600 s, and 288 steps of 300 s are asked"
-    harness.process.answers["forecast"] |= {"unfit": {"7": why}}
+    reason = "it is made for 24 steps of 3600 s, and 288 steps of 300 s are asked"
+    harness.process.answers["forecast"] |= {"unfit": {"7": reason}}
     harness.process.answers["retrain"] = ModelProcessError("no history", "HistoryError")
     running = asyncio.create_task(harness.retraining.run())
     await harness.advance(FIRST_FORECAST_S)
@@ -184,14 +184,14 @@ async def test_an_incompatible_champion_is_reported_and_starts_one_training(harn
         await harness.advance(CHECK_INTERVAL_S)
     assert [more["by"] for verb, more in harness.process.calls if verb == "retrain"] == ["settings"]
     problem = (await harness.forecast_service.model_view()).problem
-    assert f"version 7, does not fit schedulers.load: {why}; seasonal naive forecasts" in problem
+    assert f"version 7, does not fit schedulers.load: {reason}; seasonal naive forecasts" in problem
     harness.process.answers["forecast"]["unfit"] = {}
     await harness.forecast_service.refresh()
     assert (await harness.forecast_service.model_view()).problem == ""
     await cancel_task(running)
 
 
-async def test_the_forecast_error_is_watched_as_a_series(harness):
+async def test_the_forecast_error_is_a_series(harness):
     """The series starts with the first known error and is NaN after a failed refresh."""
     watched = []
 
@@ -243,12 +243,12 @@ async def test_a_registry_problem_lasts_until_the_registry_answers(harness):
     assert (await harness.forecast_service.model_view()).problem == ""
 
 
-@pytest.mark.parametrize("how", ["resume", "refresh", "sync"])
-async def test_champion_changes_of_other_processes_are_audited(harness, how):
+@pytest.mark.parametrize("method", ["resume", "refresh", "sync"])
+async def test_champion_changes_of_other_processes_are_audited(harness, method):
     """Each champion change is audited once, oldest first, with the process that made it."""
     harness.add_versions("1", "2", by="schedule")
-    await getattr(harness.forecast_service, how)()
-    await getattr(harness.forecast_service, how)()
+    await getattr(harness.forecast_service, method)()
+    await getattr(harness.forecast_service, method)()
     reading = [(row.what, row.subject, row.actor) for row in harness.ledger.rows]
     assert reading == [("model promoted", "load/1", "trimtab"), ("model promoted", "load/2", "trimtab")]
     assert [(row.details["by"], row.details["before"]) for row in harness.ledger.rows] == [
@@ -275,7 +275,7 @@ async def test_audit_rows_are_written_once_after_a_store_failure(harness):
 
 
 class ProcessKilled(BaseException):
-    """Stands for kill -9: no code catches it."""
+    """Simulates kill -9: no code catches it."""
 
 
 def append_then_die(ledger):
@@ -297,7 +297,7 @@ async def test_a_local_registry_is_synced_only_after_a_change(harness):
         return len(harness.process.calls) - past
 
     model_store = harness.forecast_service.model_store
-    assert await count_calls() == 0  # there is no registry yet
+    assert await count_calls() == 0  # the registry does not exist yet
     harness.write_registry()
     assert [await count_calls(), await count_calls()] == [1, 0]
     harness.write_registry("a second version")

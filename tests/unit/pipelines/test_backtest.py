@@ -36,9 +36,9 @@ def test_alarms_match_the_scores():
     scored = score(make_recording())
     for name, part in scored.groupby("unique_id"):
         times = part["ds"].to_numpy() * 60_000_000_000
-        wanted = alarm_intervals(part[["anomaly_score"]].to_numpy(), times)
+        expected = alarm_intervals(part[["anomaly_score"]].to_numpy(), times)
         assert [(a.start, a.end, a.score) for a in result.alarms if a.series == name] == [
-            w[1:] for w in wanted
+            w[1:] for w in expected
         ]
 
 
@@ -63,12 +63,12 @@ def test_label_column_marks_events():
 
 
 @pytest.mark.parametrize(
-    ("labels", "words"),
+    ("labels", "message"),
     [({"start": [1]}, "no column end"), ({"start": [5], "end": [4]}, "ends before it starts")],
 )
-def test_invalid_labels_are_refused(labels, words):
+def test_invalid_labels_are_refused(labels, message):
     """Invalid labels raise an error that states what is missing or wrong."""
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         backtest(make_recording(("cpu",)), pd.DataFrame(labels))
 
 

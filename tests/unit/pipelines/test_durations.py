@@ -8,18 +8,18 @@ from trimtab.pipelines.io.durations import parse_duration_s, positive_duration_s
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected_s"),
     [
         ("500ms", 0.5), ("15s", 15.0), ("1m", 60.0), ("1h30m", 5400.0), ("1.5h", 5400.0),
         (" 14d ", 1_209_600.0), ("2w", 1_209_600.0), ("90", 90.0), ("0.5", 0.5),
     ],
 )  # fmt: skip
-def test_prometheus_durations_are_accepted(text, wanted):
+def test_prometheus_durations_are_accepted(text, expected_s):
     """Options and settings accept a Prometheus duration, compound or not, and a plain number of seconds."""
     assert (parse_duration_s(text), seconds(text), positive_duration_s(text, "since")) == (
-        wanted,
-        wanted,
-        wanted,
+        expected_s,
+        expected_s,
+        expected_s,
     )
 
 

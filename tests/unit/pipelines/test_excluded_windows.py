@@ -53,10 +53,10 @@ def make_history():
 )
 def test_only_the_series_of_a_window_are_excluded(window, missing):
     """A window removes its series' samples; an open one at most a quarter of the history."""
-    kept = exclude_windows(make_history(), [window], HOURS * 3600.0)
-    assert kept.frame.groupby("unique_id")["y"].agg(lambda y: y.isna().sum()).to_dict() == missing
-    assert ("left out" in kept.summary) == any(missing.values())
-    assert ("still open" in kept.summary) == (26 in missing.values())
+    remaining = exclude_windows(make_history(), [window], HOURS * 3600.0)
+    assert remaining.frame.groupby("unique_id")["y"].agg(lambda y: y.isna().sum()).to_dict() == missing
+    assert ("left out" in remaining.summary) == any(missing.values())
+    assert ("still open" in remaining.summary) == (26 in missing.values())
 
 
 def test_too_few_remaining_samples_are_refused():
@@ -70,11 +70,11 @@ def test_too_few_remaining_samples_are_refused():
 
 def make_incident(**changed):
     """Return an open incident of the cache."""
-    given = Incident(
+    incident = Incident(
         "01", START, None, IncidentState.OPEN, "", 0.5, Severity.LOW, user_facing=False, mass=False,
         entities=("redis/cache-1:9121",), anomaly_ids=(),
     )  # fmt: skip
-    return replace(given, **changed)
+    return replace(incident, **changed)
 
 
 def test_incident_excludes_its_entities_and_mass_incident_all():

@@ -63,12 +63,12 @@ def test_excluded_rows_count_as_missing():
     """Rows excluded by `where` have the same effect as missing samples."""
     history = table(names=("a",))
     damaged = history.copy()
-    bad = np.zeros(len(history), bool)
-    bad[50:60] = True
-    damaged.loc[bad, "y"] = 9000.0
+    excluded = np.zeros(len(history), bool)
+    excluded[50:60] = True
+    damaged.loc[excluded, "y"] = 9000.0
     missing = history.copy()
-    missing.loc[bad, "y"] = np.nan
-    pd.testing.assert_frame_equal(forecast(damaged, "6h", where=~bad), forecast(missing, "6h"))
+    missing.loc[excluded, "y"] = np.nan
+    pd.testing.assert_frame_equal(forecast(damaged, "6h", where=~excluded), forecast(missing, "6h"))
     with pytest.raises(InputError, match=r"where has the shape \(3,\)"):
         forecast(history, "6h", where=[True] * 3)
 
@@ -115,10 +115,11 @@ def test_known_days_change_the_forecast():
     """A forecast for a known day follows the history of earlier known days."""
     history = table(28, names=tuple("abcdefgh"))
     start = pd.Timestamp("2026-03-02")
-    quiet = [start + pd.Timedelta(days=k) for k in (4, 9, 11, 16, 19, 23, 28)]
-    history.loc[history["ds"].dt.normalize().isin(quiet), "y"] *= 0.5
+    known_days = [start + pd.Timedelta(days=k) for k in (4, 9, 11, 16, 19, 23, 28)]
+    history.loc[history["ds"].dt.normalize().isin(known_days), "y"] *= 0.5
     with_days, without_days = (
-        forecast(history, "24h", [0.5], events=days)["q0.5"].mean() for days in ([str(q) for q in quiet], ())
+        forecast(history, "24h", [0.5], events=days)["q0.5"].mean()
+        for days in ([str(day) for day in known_days], ())
     )
     assert with_days < 0.8 * without_days
 

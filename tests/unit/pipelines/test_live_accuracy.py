@@ -32,8 +32,8 @@ def models(tmp_path):
 
 def panel_until(hours_back=0):
     """Return the recorded history up to some hours before its end."""
-    whole = panel_from_history(load_history(), 3600.0, window_s=864_000.0)
-    return whole.first_rows(whole.panel.y.shape[0] - hours_back)
+    full_panel = panel_from_history(load_history(), 3600.0, window_s=864_000.0)
+    return full_panel.first_rows(full_panel.panel.y.shape[0] - hours_back)
 
 
 def write_version(models, version, forecaster="load", **parameters):

@@ -63,7 +63,7 @@ def test_different_features_of_the_same_model_are_refused(forecaster, passed):
 
 
 @pytest.mark.parametrize(
-    ("challenger", "champion", "wanted", "message"),
+    ("challenger", "champion", "settings", "message"),
     [
         # the challenger does not match the settings
         (
@@ -95,10 +95,13 @@ def test_different_features_of_the_same_model_are_refused(forecaster, passed):
         ),
     ],
 )
-def test_settings_determine_the_required_schema(challenger, champion, wanted, message):
+def test_settings_determine_the_required_schema(challenger, champion, settings, message):
     """The challenger must match the settings; a champion made for other settings does not limit it."""
     verdict = check_promotion(
-        Candidate(2**22 + 1, challenger, GOOD, "load"), Candidate(2**21, champion, GOOD, "load"), GOOD, wanted
+        Candidate(2**22 + 1, challenger, GOOD, "load"),
+        Candidate(2**21, champion, GOOD, "load"),
+        GOOD,
+        settings,
     )
     assert message in str(verdict)
 

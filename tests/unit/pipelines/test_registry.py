@@ -12,7 +12,7 @@ from trimtab.pipelines.model_registry.mlflow_registry import CHALLENGER, CHAMPIO
 from trimtab.pipelines.model_registry.model_store import ModelStore
 from trimtab.pipelines.training.registry_sync import sync_registry
 
-pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
+pytestmark = pytest.mark.filterwarnings(  # MLflow uses a deprecated feature of SQLAlchemy
     "ignore::sqlalchemy.exc.SADeprecationWarning"
 )
 

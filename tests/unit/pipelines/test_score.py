@@ -50,9 +50,9 @@ def test_long_gets_four_columns():
     assert list(scored.columns) == [*frame.columns, *RESULT_COLUMNS]
     assert scored["anomaly_score"].iloc[[300, N + 300]].gt(1).all()
     assert scored["anomaly_score"].head(10).isna().all()
-    late = scored.iloc[200:300]
-    assert (late["yhat_lower"] <= late["yhat"]).all()
-    assert (late["yhat"] <= late["yhat_upper"]).all()
+    rows = scored.iloc[200:300]
+    assert (rows["yhat_lower"] <= rows["yhat"]).all()
+    assert (rows["yhat"] <= rows["yhat_upper"]).all()
 
 
 def test_wide_gets_a_column_per_series():

@@ -69,7 +69,7 @@ def test_wide():
     assert len(plot(scored, ["db/mem"]).axes) == 2
 
 
-def test_what_cannot_be_drawn(scored):
+def test_invalid_input_is_refused(scored):
     """A table without scores and an unknown series raise an error."""
     with pytest.raises(InputError, match="has no column 'anomaly_score'"):
         plot(scored.drop(columns="anomaly_score"))

@@ -22,7 +22,7 @@ from trimtab.pipelines.model_registry.artifact import (
 )
 from trimtab.pipelines.model_registry.model_loader import restore_forecaster
 
-pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
+pytestmark = pytest.mark.filterwarnings(  # MLflow uses a deprecated feature of SQLAlchemy
     "ignore::sqlalchemy.exc.SADeprecationWarning"
 )
 TRUSTED = ("sklearn.tree._tree.Tree",)
@@ -37,8 +37,8 @@ class UntrustedType:
 def test_regressor_becomes_challenger_and_forecasts(tmp_path, model):
     """A scikit-learn model is stored with skops, becomes challenger, and forecasts when restored."""
     models, four_weeks = ModelFolder(tmp_path), replace(SMALL_JOB, window_s=28 * 86_400.0)
-    place = replace(models.workspace, trusted=TRUSTED)
-    result = registry.submit(model, "requests", load_history(days=28), job=four_weeks, workspace=place)
+    workspace = replace(models.workspace, trusted=TRUSTED)
+    result = registry.submit(model, "requests", load_history(days=28), job=four_weeks, workspace=workspace)
     assert result.verdict.passed, str(result.verdict)
     book = models.store.index()
     assert (book.champion, book.challenger) == (None, result.version)

@@ -15,7 +15,7 @@ from trimtab.pipelines.serving.forecast_load import forecast_load
 from trimtab.pipelines.train_load import train_load
 from trimtab.pipelines.training.registry_sync import sync_registry
 
-pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
+pytestmark = pytest.mark.filterwarnings(  # MLflow uses a deprecated feature of SQLAlchemy
     "ignore::sqlalchemy.exc.SADeprecationWarning"
 )
 
@@ -51,11 +51,11 @@ def test_first_model_becomes_champion_and_same_data_return_it(models):
     assert again.version == first.version
     assert "nothing new" in again.run.said
     assert [run.by for run in models.runs.list_runs()] == ["", "anna"]
-    _the_run_is_logged(models, first)
-    _hostile_registry_version_is_refused(models, first)
+    _assert_run_is_logged(models, first)
+    _assert_hostile_registry_version_is_refused(models, first)
 
 
-def _the_run_is_logged(models, trained):
+def _assert_run_is_logged(models, trained):
     """MLflow has the run's parameters, metrics, plots, fingerprint and model."""
     from mlflow.telemetry import get_telemetry_client
 
@@ -71,7 +71,7 @@ def _the_run_is_logged(models, trained):
     }  # fmt: skip
 
 
-def _hostile_registry_version_is_refused(models, trained):
+def _assert_hostile_registry_version_is_refused(models, trained):
     """A pickle registered as champion is refused and not executed."""
     import pickle
 

@@ -28,25 +28,25 @@ def write_long_csv(path, rows):
 async def read_all(source: FilesSource) -> list[Reading]:
     """All readings of a source."""
     await source.open()
-    given = []
+    readings = []
     while (reading := await source.read()) is not None:
-        given.append(reading)
-    return given
+        readings.append(reading)
+    return readings
 
 
-async def test_one_reading_a_tick(tmp_path):
+async def test_one_reading_per_tick(tmp_path):
     """Series are merged by time into one reading per tick, NaN without a row, and None at the end."""
     path = write_long_csv(
         tmp_path / "a.csv", [("cpu", 0, 1), ("cpu", 60, 2), ("cpu", 120, 3), ("mem", 60, 9)]
     )
     source = FilesSource(Files(paths=(path,)), FakeClock())
-    given = await read_all(source)
+    readings = await read_all(source)
     assert source.interval_s == 60.0
-    assert [r.time for r in given] == [(T0 + s) * NS for s in (0, 60, 120)]
-    assert [str(key) for key in given[0].keys] == ['cpu{file="a.csv"}', 'mem{file="a.csv"}']
-    np.testing.assert_equal(np.stack([r.values for r in given]), [[1, np.nan], [2, 9], [3, np.nan]])
-    assert all(r.keys is given[0].keys for r in given)
-    assert all(r.complete for r in given)
+    assert [r.time for r in readings] == [(T0 + s) * NS for s in (0, 60, 120)]
+    assert [str(key) for key in readings[0].keys] == ['cpu{file="a.csv"}', 'mem{file="a.csv"}']
+    np.testing.assert_equal(np.stack([r.values for r in readings]), [[1, np.nan], [2, 9], [3, np.nan]])
+    assert all(r.keys is readings[0].keys for r in readings)
+    assert all(r.complete for r in readings)
     assert await source.read() is None
     assert source.detail() == "a.csv: 3 of 3 ticks replayed"
 
@@ -55,25 +55,25 @@ async def test_one_reading_a_tick(tmp_path):
 async def test_resumes_after_a_tick(tmp_path, after):
     """After a restart exactly the readings up to the last logged tick are skipped."""
     path = write_long_csv(tmp_path / "a.csv", [("cpu", 60 * k, k) for k in range(3)])
-    whole = await read_all(FilesSource(Files(paths=(path,)), FakeClock()))
+    all_readings = await read_all(FilesSource(Files(paths=(path,)), FakeClock()))
     rest = await read_all(FilesSource(Files(paths=(path,)), FakeClock(), start_after=(T0 + after) * NS))
-    assert [r.time for r in rest] == [r.time for r in whole if r.time > (T0 + after) * NS]
+    assert [r.time for r in rest] == [r.time for r in all_readings if r.time > (T0 + after) * NS]
 
 
 async def test_resumed_at_every_tick_equals_one_run(tmp_path):
     """Stopping and resuming at any tick gives the same readings, also off the grid."""
     rows = [("cpu", t, t) for t in (3, 61, 119, 118, 118, 305, 372)]
     path = write_long_csv(tmp_path / "a.csv", rows)
-    whole = await read_all(FilesSource(Files(paths=(path,)), FakeClock()))
-    assert [float(r.values[0]) for r in whole] == [y for _, _, y in rows]
+    all_readings = await read_all(FilesSource(Files(paths=(path,)), FakeClock()))
+    assert [float(r.values[0]) for r in all_readings] == [y for _, _, y in rows]
     last, resumed = None, []
-    for _ in whole:
+    for _ in all_readings:
         source = FilesSource(Files(paths=(path,)), FakeClock(), start_after=last)
         await source.open()
         reading = await source.read()
         resumed.append(reading)
         last = reading.time
-    assert [r.time for r in resumed] == [r.time for r in whole]
+    assert [r.time for r in resumed] == [r.time for r in all_readings]
 
 
 async def test_wide_files_and_equal_names(tmp_path):
@@ -125,12 +125,12 @@ async def test_cap(tmp_path):
     """Series beyond the cap are skipped and listed."""
     path = write_long_csv(tmp_path / "a.csv", [(s, 60 * k, k) for s in "abc" for k in range(2)])
     source = FilesSource(Files(paths=(path,)), FakeClock(), max_series=2)
-    given = await read_all(source)
-    assert len(given[0].keys) == 2
+    readings = await read_all(source)
+    assert len(readings[0].keys) == 2
     assert list(source.skipped_series()) == ['c{file="a.csv"}']
 
 
-async def test_port(tmp_path):
+async def test_implements_the_port(tmp_path):
     """The source implements the port, has no history, and drops its rows on close."""
     path = write_long_csv(tmp_path / "a.csv", [("cpu", 0, 1)])
     source: Source = FilesSource(Files(paths=(path,), interval="5m"), FakeClock())
@@ -152,10 +152,10 @@ TICKS = [
 ]
 
 
-@pytest.mark.parametrize(("seconds", "want", "why"), TICKS, ids=[row[2] for row in TICKS])
-def test_ticks(seconds, want, why):
+@pytest.mark.parametrize(("seconds", "want", "case"), TICKS, ids=[row[2] for row in TICKS])
+def test_ticks(seconds, want, case):
     """Each row has its own tick, as near to its time as the order allows."""
-    assert tick_numbers(np.array(seconds) * NS, 60 * NS).tolist() == want, why
+    assert tick_numbers(np.array(seconds) * NS, 60 * NS).tolist() == want, case
 
 
 def test_common_interval():

@@ -28,14 +28,14 @@ async def test_first_read_has_levels_and_no_rates(source):
     """At the first read levels are known and rates are NaN, never 0."""
     await source.open()
     reading = await source.read()
-    shown = dict(zip(map(str, reading.keys), reading.values, strict=True))
-    assert shown["host_load1"] >= 0
-    assert shown["host_memory_available_bytes"] > 0
-    assert math.isnan(shown['host_cpu_busy_ratio{core="0"}'])
-    assert all(math.isnan(v) for k, v in shown.items() if "_per_second" in k)
+    values = dict(zip(map(str, reading.keys), reading.values, strict=True))
+    assert values["host_load1"] >= 0
+    assert values["host_memory_available_bytes"] > 0
+    assert math.isnan(values['host_cpu_busy_ratio{core="0"}'])
+    assert all(math.isnan(v) for k, v in values.items() if "_per_second" in k)
 
 
-async def test_later_reads_are_whole_and_keep_the_same_keys(source):
+async def test_later_reads_are_complete_and_reuse_the_keys(source):
     """From the second read on rates are known, ratios are 0..1 and the key tuple is reused."""
     await source.read()
     second, third = await source.read(), await source.read()
@@ -61,14 +61,14 @@ async def test_names_units_and_help(source):
     assert source.info(busy).unit == "ratio"
 
 
-async def test_loopback_and_pseudo_devices_are_left_out(source):
+async def test_loopback_and_pseudo_devices_are_skipped(source):
     """Loopback, veth, loop devices and partitions give no series."""
     labels = [dict(key.labels) for key in (await source.read()).keys]
-    assert not any(one.get("interface", "").startswith(("lo", "veth")) for one in labels)
-    assert not any(one.get("device", "").startswith(("loop", "ram")) for one in labels)
+    assert not any(label_set.get("interface", "").startswith(("lo", "veth")) for label_set in labels)
+    assert not any(label_set.get("device", "").startswith(("loop", "ram")) for label_set in labels)
 
 
-async def test_cap_leaves_out_by_name():
+async def test_series_over_the_cap_are_skipped():
     """Series beyond the cap are skipped and listed."""
     source = HostSource(Host(), FakeClock(), max_series=3)
     reading = await source.read()
@@ -107,7 +107,7 @@ def test_a_group_that_cannot_be_read_is_unknown():
     assert groups.read("x", figures) == [(key, 1.0)]
 
 
-def test_counts_become_rates_when_devices_come_and_go():
+def test_rates_with_added_and_removed_devices():
     """A new device has no rate at first, others keep theirs; a reset is NaN."""
     a, b = host_metrics.host_series("host_a"), host_metrics.host_series("host_b")
     counters = CounterRates(max_gap_s=20.0)
@@ -121,7 +121,7 @@ def test_counts_become_rates_when_devices_come_and_go():
     assert math.isnan(dict(counters.update([(b, 20.0)], 99.0))[b])
 
 
-def test_cpu_shares_are_of_the_time_that_passed():
+def test_cpu_ratios_are_of_the_elapsed_time():
     """Busy is neither idle nor waiting; a core without elapsed time is NaN."""
     before = {"0": {"user": 1.0, "idle": 1.0, "iowait": 0.0}, "1": {"user": 0.0, "idle": 0.0, "iowait": 0.0}}
     after = {"0": {"user": 2.0, "idle": 3.0, "iowait": 1.0}, "1": before["1"]}
@@ -151,16 +151,16 @@ def test_a_reused_pid_counts_from_its_own_start():
     assert usage.cpu_ratio == pytest.approx(0.3)
 
 
-def test_a_name_stays_while_it_runs():
-    """A name that leaves the top stays watched until its last process ends."""
+def test_a_name_is_watched_while_it_runs():
+    """A name that leaves the top is watched until its last process ends."""
     top = TopProcesses(2)
     heavy = [process(1, "a", rss=9), process(2, "b", rss=8)]
     top.update(heavy, 0.0)
     assert set(top.update(heavy, 5.0)) == {"a", "b"}
     others = [process(10 + i, f"big{i}", rss=100 + i) for i in range(3)]
     for i in range(30):
-        shown = top.update([*heavy, *others], 10.0 + 5 * i)
-    assert {"a", "b"} <= set(shown)
+        values = top.update([*heavy, *others], 10.0 + 5 * i)
+    assert {"a", "b"} <= set(values)
     assert "a" not in top.update([heavy[1], *others], 200.0)
 
 
@@ -170,10 +170,10 @@ def test_short_lived_processes_get_no_series():
     top.update([process(1, "a")], 0.0)
     top.update([process(1, "a")], 5.0)
     for i in range(30):
-        shown = top.update(
+        values = top.update(
             [process(1, "a"), process(2, "compiler", cpu_s=5.0 * i, rss=99, age_s=5.0 * i)], 10 + 5 * i
         )
-    assert set(shown) == {"a"}
+    assert set(values) == {"a"}
 
 
 def test_never_more_than_three_times_the_size():
@@ -181,12 +181,12 @@ def test_never_more_than_three_times_the_size():
     top = TopProcesses(1)
     for i in range(200):
         running = [process(j, f"p{j}", rss=j + i * (j == i % 50)) for j in range(50)]
-        shown = top.update(running, 60.0 * i)
-    assert len(shown) <= 3
+        values = top.update(running, 60.0 * i)
+    assert len(values) <= 3
 
 
 def test_scan_reads_every_process(tmp_path):
-    """Odd names are read, kernel threads share a name, and a vanished process is no error."""
+    """Unusual names are read, kernel threads share a name, and a vanished process is no error."""
     stat = "{pid} ({name}) S {parent}" + " 0" * 9 + " 150 50 0 0 0 0 0 0 1000 0 3 0\n"
     for pid, name, parent in ((1, "init", 0), (2, "kthreadd", 0), (9, "kworker/0:1", 2), (77, "a (b) c", 1)):
         (tmp_path / str(pid)).mkdir()
@@ -201,10 +201,10 @@ def test_scan_reads_every_process(tmp_path):
 
 def test_scan_without_proc_finds_this_process():
     """Without /proc the scan uses psutil."""
-    mine = psutil.Process()
-    seen = next(p for p in scan_psutil(mine.create_time() + 1) if p.pid == mine.pid)
-    assert seen.name == mine.name()
-    assert seen.rss_bytes > 0
+    process = psutil.Process()
+    usage = next(p for p in scan_psutil(process.create_time() + 1) if p.pid == process.pid)
+    assert usage.name == process.name()
+    assert usage.rss_bytes > 0
 
 
 def test_expensive_scans_are_less_frequent(monkeypatch):

@@ -96,8 +96,8 @@ async def test_durations_become_their_mean(clock):
     name = 'http_request_duration_mean_seconds{target="web",tool="web"}'
     assert values[name] == pytest.approx(0.04)
     key = next(key for key in reading.keys if str(key) == name)
-    told = source.info(key)
-    assert (told.kind, told.unit, find_role(key, told.unit, told.kind).role) == ("gauge", "s", Role.LATENCY)
+    info = source.info(key)
+    assert (info.kind, info.unit, find_role(key, info.unit, info.kind).role) == ("gauge", "s", Role.LATENCY)
     assert math.isnan((await _read(source, clock))[1][name])
 
 
@@ -130,7 +130,7 @@ async def test_no_answer_at_all_is_an_unknown_tick(clock):
         await ToolsSource(MetricsToolbox({}), clock).open()
 
 
-async def test_a_disabled_tool_is_unknown_not_gone(clock):
+async def test_a_disabled_tool_is_unknown_not_absent(clock):
     """The series of a disabled tool stay as NaN in a complete reading."""
     box = MetricsToolbox({("redis", "c1"): {"x": 1.0}, ("pm2", "w"): {"y": 2.0}})
     source = ToolsSource(box, clock)

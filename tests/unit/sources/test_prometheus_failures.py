@@ -52,11 +52,11 @@ async def server():
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
-        (fail_with(httpx.ConnectError), "cannot reach .* check that it runs"),  # nobody listens
+        (fail_with(httpx.ConnectError), "cannot reach .* check that it runs"),  # connection refused
         (fail_with(httpx.ReadTimeout), "did not answer within 10 s"),
-        (fail_with(httpx.RemoteProtocolError), "cannot reach"),  # it ended in mid-answer
+        (fail_with(httpx.RemoteProtocolError), "cannot reach"),  # closed in mid-answer
         (answer_with(500, "database is on fire"), "answers HTTP 500: database is on fire"),
         (answer_with(503, '{"status":"error","error":"query timed out"}'), "HTTP 503: query timed out"),
         (answer_with(422, '{"status":"error","error":"too many samples"}'), "HTTP 422: too many samples"),
@@ -73,15 +73,15 @@ async def server():
         (answer_with(text=WHOLE), "no fresh sample"),  # empty
     ],
 )
-async def test_an_incomplete_answer_is_an_error(server, answer, told):
+async def test_an_incomplete_answer_is_an_error(server, answer, message):
     """Every incomplete answer raises SourceError that names the server and the remedy."""
     server.fixed_answer = answer
-    with pytest.raises(SourceError, match=told) as caught:
+    with pytest.raises(SourceError, match=message) as caught:
         await server.open.read()
     assert "http://localhost:9090/prefix" in str(caught.value)
 
 
-async def test_nothing_old_is_shown_as_new(server):
+async def test_old_samples_are_not_reported_as_new(server):
     """After a failure the next complete answer is read with the times of its own samples."""
     server.fixed_answer = answer_with(500)
     with pytest.raises(SourceError):
@@ -119,18 +119,18 @@ async def test_a_huge_answer_is_cut_off(server, monkeypatch):
         await server.open.read()
 
 
-async def request_of(settings):
-    """The request that a client with these settings sends."""
-    seen = []
+async def sent_request(settings):
+    """Return the request that a client with these settings sends."""
+    requests = []
 
     def keep(request):
-        seen.append(request)
+        requests.append(request)
         return httpx.Response(200, text=WHOLE)
 
     client = LiveClient(settings, PrometheusCredentials(settings), httpx.MockTransport(keep))
     await client.query("up")
     await client.close()
-    return seen[0]
+    return requests[0]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ async def request_of(settings):
 )
 async def test_authentication_headers(settings, name, value):
     """Basic, bearer and tenant headers are sent with each request."""
-    assert (await request_of(Prometheus(**settings))).headers[name] == value
+    assert (await sent_request(Prometheus(**settings))).headers[name] == value
 
 
 async def test_headers_from_files(tmp_path):
@@ -166,7 +166,7 @@ async def test_headers_from_files(tmp_path):
 
 async def test_path_prefix_and_form():
     """A path prefix is kept, and the expression is sent in the body."""
-    request = await request_of(Prometheus(url="https://127.0.0.1/tenant/prometheus/"))
+    request = await sent_request(Prometheus(url="https://127.0.0.1/tenant/prometheus/"))
     assert (request.method, str(request.url)) == ("POST", "https://127.0.0.1/tenant/prometheus/api/v1/query")
     assert request.content == b"query=up"
 
@@ -196,23 +196,23 @@ async def test_secrets_are_never_shown(server, caplog, capsys):
     with caplog.at_level(logging.DEBUG), pytest.raises(SourceError) as caught:
         await source.open()
     server.fixed_answer = answer_with(500, f"Authorization: Basic {secret}")
-    with pytest.raises(SourceError) as again:
+    with pytest.raises(SourceError) as second:
         await source.read()
-    shown = f"{caught.value!r} {again.value!r} {source!r} {source._credentials!r} {source.detail()}"
-    assert secret not in shown + caplog.text + "".join(capsys.readouterr())
+    output = f"{caught.value!r} {second.value!r} {source!r} {source._credentials!r} {source.detail()}"
+    assert secret not in output + caplog.text + "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("ftp://host", "write http://host:9090"),
         ("localhost:9090", "write http://host:9090"),
         ("http://joe:hunter2@host", "into sources.prometheus.basic_auth"),
     ],
 )
-def test_addresses_that_are_refused(url, told):
+def test_invalid_addresses_are_refused(url, message):
     """A URL of another scheme, or with a password, is refused without showing the password."""
-    with pytest.raises(SettingsError, match=told) as caught:
+    with pytest.raises(SettingsError, match=message) as caught:
         LiveClient(Prometheus(url=url), PrometheusCredentials(Prometheus()))
     assert "hunter2" not in str(caught.value)
 
@@ -223,13 +223,13 @@ def test_addresses_that_are_refused(url, told):
 async def test_metadata_addresses_are_refused(host, monkeypatch):
     """Link-local and cloud metadata addresses are refused before anything is sent."""
     patch_dns(monkeypatch, host.strip("[]"))
-    for where in (host, "prom.example"):
-        client = LiveClient(Prometheus(url=f"http://{where}"), PrometheusCredentials(Prometheus()))
+    for name in (host, "prom.example"):
+        client = LiveClient(Prometheus(url=f"http://{name}"), PrometheusCredentials(Prometheus()))
         with pytest.raises(SourceError, match="link-local or metadata"):
             await client.query("up")
 
 
-async def test_a_host_that_is_not_known(monkeypatch):
+async def test_an_unknown_host_is_named(monkeypatch):
     """The error for a host without an address names the configured URL."""
     patch_dns(monkeypatch)
     client = LiveClient(Prometheus(url="http://prom.example"), PrometheusCredentials(Prometheus()))
@@ -285,7 +285,7 @@ async def test_a_closed_port():
     assert await find_local_prometheus(f"http://127.0.0.1:{free_port()}") is None
 
 
-async def test_a_silent_server_is_not_waited_for():
-    """A server without an answer takes no longer than the timeout."""
+async def test_a_silent_server_times_out():
+    """A server that never answers takes no longer than the timeout."""
     async with serve_text(None) as url:
         assert await find_local_prometheus(url, timeout_s=0.05) is None

@@ -74,8 +74,8 @@ async def test_recorded_values_agree_with_live_ones(server, coarse):
 async def test_a_gap_in_the_recording_is_unknown(server):
     """A gap has neither values nor rates, and no rate spans it."""
     labels = next(k for k in server.series if dict(k)["__name__"] == "hits_total")
-    kept = [(t, v) for t, v in server.series[labels] if not server.now_s - 600 < t < server.now_s - 400]
-    server.series[labels] = kept
+    samples = [(t, v) for t, v in server.series[labels] if not server.now_s - 600 < t < server.now_s - 400]
+    server.series[labels] = samples
     fine = chunk_values((await read_chunks(server))[0], coarse=False)[f"hits_total{LABELS}"]
     assert np.isnan(fine).sum() >= 12
     assert set(fine[~np.isnan(fine)]) == {2.0}
@@ -102,7 +102,7 @@ async def test_a_chunk_that_fails_is_skipped_and_counted(server, monkeypatch):
     assert skipped[-1]["skipped"] == len(skipped)
 
 
-async def test_five_failures_in_a_row_end_it(server, monkeypatch):
+async def test_five_failures_in_a_row_end_the_history(server, monkeypatch):
     """After five failures in a row no more queries are sent."""
     monkeypatch.setattr(history_reader, "POINTS_PER_QUERY", 10)
     server.failing_history = {"__name__"}
@@ -122,7 +122,7 @@ async def test_the_cost_is_logged_first(server):
     assert (cost["series"], cost["points"], cost["queries"]) == (3, 3 * (24 + 60), 2)
 
 
-async def test_small_chunks_give_the_same_as_large_ones(server, monkeypatch):
+async def test_chunk_size_does_not_change_values(server, monkeypatch):
     """The size of the chunks changes no value."""
     large, _ = await read_chunks(server)
     monkeypatch.setattr(history_reader, "POINTS_PER_QUERY", 25)
@@ -135,7 +135,7 @@ async def test_small_chunks_give_the_same_as_large_ones(server, monkeypatch):
             same = whole[name] == parts[name]
             unknown = np.isnan(whole[name]) | np.isnan(parts[name])
             assert (same | unknown).all()
-            assert unknown.sum() <= 4, name  # a rate before a gap is not known, and a cut is one
+            assert unknown.sum() <= 4, name  # the rate before a gap is unknown; a chunk border is a gap
 
 
 async def test_history_of_a_query(server):
@@ -155,33 +155,33 @@ async def test_history_of_a_query_is_capped(server):
     """Watched series have history; other recorded ones only up to the cap."""
     ranges = server.query_range
 
-    def many(what, start, end, step_s):
-        if what != "q":
-            return ranges(what, start, end, step_s)
+    def query_range(query, start, end, step_s):
+        if query != "q":
+            return ranges(query, start, end, step_s)
         values = [[end / SECOND, "1"]]
         return [{"metric": {"p": str(i)}, "values": values} for i in range(9)]
 
-    server.query_range = many
+    server.query_range = query_range
     watched = [{"metric": {"p": p}, "value": [server.now_s, "1"]} for p in ("8", "7")]
     server.query_results["q"] = {"resultType": "vector", "result": watched}
     with capture_logs() as logs:
         found, _ = await read_chunks(server, max_series=3, queries={"q": Query(expr="q")})
     names = {str(key) for chunk in found for key in chunk.keys if key.metric == "q"}
     assert names == {f'q{{for="q",p="{p}"}}' for p in "078"}
-    told = [entry for entry in logs if entry["event"] == "query_history_over_cap"]
-    assert told[0]["series_left_out"] == 6
+    warnings = [entry for entry in logs if entry["event"] == "query_history_over_cap"]
+    assert warnings[0]["series_left_out"] == 6
 
 
 def only_query(ranges, expr):
     """Ranges in which the values of one expression count up from 0."""
 
-    def asked(what, start, end, step_s):
-        if what != expr:
-            return ranges(what, start, end, step_s)
+    def query_range(query, start, end, step_s):
+        if query != expr:
+            return ranges(query, start, end, step_s)
         times = range(start, end + 1, round(step_s * SECOND))
         return [{"metric": {}, "values": [[at / SECOND, str(i)] for i, at in enumerate(times)]}]
 
-    return asked
+    return query_range
 
 
 def test_queries_stay_within_the_limits():

@@ -33,7 +33,7 @@ def refuse_connection(request):
     raise httpx.ConnectError("refused", request=request)
 
 
-async def test_the_cap_leaves_out_whole_metrics_by_name(server):
+async def test_metrics_over_the_cap_are_skipped_as_a_whole(server):
     """Metrics beyond the cap are skipped as a whole, by name, and listed with their size."""
     for i in range(4):
         server.add_sample("big", 1.0, path=str(i))
@@ -47,7 +47,7 @@ async def test_the_cap_leaves_out_whole_metrics_by_name(server):
     assert source.skipped_series_count == 4
 
 
-async def test_series_over_the_cap_that_come_later_are_refused(server):
+async def test_later_series_over_the_cap_are_refused(server):
     """Between discoveries new series of a watched metric are refused at the cap and counted."""
     server.metadata_by_metric["big"] = MetricMetadata("gauge")
     server.add_sample("big", 1.0, path="0")
@@ -61,7 +61,7 @@ async def test_series_over_the_cap_that_come_later_are_refused(server):
     assert source.skipped_series_count == 41
 
 
-async def test_a_metric_that_outgrew_the_cap_is_unknown_not_gone(server):
+async def test_a_metric_that_outgrew_the_cap_is_unknown_not_absent(server):
     """Watched series that exceed the cap later stay as unknown."""
     server.metadata_by_metric["big"] = MetricMetadata("gauge")
     server.scrape(big=1.0)
@@ -137,7 +137,7 @@ async def test_a_target_that_is_down_loses_its_series_at_once(server):
     assert values_by_series(await source.read()) == {f"up{LABELS}": 0.0}
 
 
-async def test_a_slow_target_is_not_taken_for_gone(server):
+async def test_a_slow_target_is_not_absent(server):
     """A series scraped every minute stays next to series scraped every 15 s."""
     server.targets = lambda: [
         {"labels": {"job": "web", "instance": "a:80"}, "scrapeInterval": "15s"},
@@ -155,7 +155,7 @@ async def test_a_slow_target_is_not_taken_for_gone(server):
     assert values_by_series(reading)['slow_level{instance="c:80",job="slow"}'] == 7.0
 
 
-async def test_late_timestamps_are_learnt(server):
+async def test_late_timestamps_are_learned(server):
     """A series whose samples are always late is missing at most once."""
     await run_scrapes(server)
     source = server.make_source()
@@ -192,8 +192,8 @@ async def test_readings_are_incomplete_after_an_outage(server):
     assert (await source.read()).complete
 
 
-async def test_a_prometheus_that_just_started_is_given_time(server):
-    """Series missing right after the server's start are not gone; later they are."""
+async def test_series_missing_after_a_server_start_are_not_absent(server):
+    """Series missing right after the server's start are not absent; later they are."""
     server.add_sample("temperature", 1.0, room="b")
     await run_scrapes(server, times=2)
     source = server.make_source()

@@ -181,7 +181,7 @@ async def test_untyped_metrics_wait_until_decided(server):
     assert "1 metrics without a type wait" in source.detail()
 
 
-async def test_the_interval_of_the_configuration_where_there_are_no_targets(server):
+async def test_without_targets_the_configured_interval_is_used(server):
     """Without targets the interval is that of the configuration."""
     server.metadata_by_metric = {"temperature": MetricMetadata("gauge")}
     server.add_sample("temperature", 1.0)
@@ -202,7 +202,7 @@ async def test_without_targets_the_sample_spacing_is_used(server):
     assert values_by_series(await source.read())[f"hits_total{LABELS}"] == 2.0
 
 
-async def test_nothing_found_is_an_error(server):
+async def test_a_server_without_series_is_an_error(server):
     """A server without matching series is an error, and opening can be retried."""
     source = server.make_source()
     with pytest.raises(SourceError, match="has no series that match"):
@@ -241,8 +241,8 @@ async def test_user_queries(server):
     assert source.info(latency).unit == "s"
 
 
-async def test_a_query_that_gives_nothing_is_unknown(server):
-    """An empty result makes the query's series unknown; a missing one of several is gone."""
+async def test_an_empty_query_result_is_unknown(server):
+    """An empty result makes the query's series unknown; a missing one of several is absent."""
     at = [server.now_s, "1"]
     both = [{"metric": {"p": "a"}, "value": at}, {"metric": {"p": "b"}, "value": at}]
     server.query_results["q"] = {"resultType": "vector", "result": both}

@@ -70,7 +70,7 @@ TYPES = {
         ("h_bucket", MetricKind.BUCKET), ("h_sum", MetricKind.IGNORED), ("h_count", MetricKind.COUNTER),
         ("h_created", MetricKind.IGNORED), ("s", MetricKind.GAUGE), ("s_sum", MetricKind.IGNORED),
         ("s_count", MetricKind.COUNTER),
-        ("g_total", MetricKind.GAUGE),  # the type wins over the name
+        ("g_total", MetricKind.GAUGE),  # the type takes precedence over the name
         ("c", MetricKind.COUNTER), ("c_total", MetricKind.COUNTER), ("c_created", MetricKind.IGNORED),
         ("x_count", MetricKind.GAUGE), ("u", MetricKind.GAUGE), ("target_info", MetricKind.IGNORED),
         # recognised by their siblings
@@ -84,7 +84,7 @@ def test_kinds(name, kind):
     assert metric_kind(name, TYPES, {"q_bucket", "q_sum", "q_count"}) is kind
 
 
-def test_plan_keeps_what_is_watched_already():
+def test_plan_keeps_watched_metrics():
     """Watched metrics stay under the cap although others precede them by name."""
     counts = {"a": 3, "b": 3}
     assert set(make_plan(counts, dict.fromkeys(counts, 15.0), {}, 5).kinds) == {"a"}
@@ -92,7 +92,7 @@ def test_plan_keeps_what_is_watched_already():
     assert (set(plan.kinds), plan.skipped) == ({"b"}, {"a": 3})
 
 
-def test_batches_hold_everything_once():
+def test_batches_contain_each_metric_once():
     """Batches are small and separate scrape intervals and Trimtab's own series."""
     counts = {f"m{i:03}": 10 for i in range(100)} | {"slow": 10, "yhat": 1}
     scrape_s = {name: 60.0 if name == "slow" else 15.0 for name in counts}
@@ -161,7 +161,7 @@ def test_the_most_frequent_interval():
 
 
 @pytest.mark.parametrize(
-    ("gone", "came", "replaced"),
+    ("vanished", "appeared", "replaced"),
     [
         ({"job": "a", "pod": "web-1"}, {"job": "a", "pod": "web-2"}, True),
         ({"job": "a", "instance": "h1:80"}, {"job": "a", "instance": "h2:80"}, True),
@@ -178,8 +178,8 @@ def test_the_most_frequent_interval():
         ({"le_region": "eu-west-1"}, {"le_region": "eu-west-2"}, False),
     ],
 )
-def test_replacements(gone, came, replaced):
+def test_replacements(vanished, appeared, replaced):
     """A replacement differs only in pod, instance, id and hash-like names."""
-    pair = [SeriesKey.of("prometheus", "m", labels) for labels in (gone, came)]
+    pair = [SeriesKey.of("prometheus", "m", labels) for labels in (vanished, appeared)]
     assert is_replacement(*pair) is replaced
-    assert not is_replacement(pair[0], SeriesKey.of("prometheus", "other", came))
+    assert not is_replacement(pair[0], SeriesKey.of("prometheus", "other", appeared))

@@ -25,13 +25,13 @@ NAN = float("nan")
     ("before", "after", "elapsed_s", "rate"),
     [
         (10.0, 40.0, 15.0, 2.0),  # growth
-        (10.0, 10.0, 15.0, 0.0),  # nothing happened: that is known
+        (10.0, 10.0, 15.0, 0.0),  # no increase is known to be 0
         (10.0, 3.0, 15.0, NAN),  # restarted
-        (1e9, 1e9 - 1, 15.0, NAN),  # slipped back by a rounding error: no growth of 1e9
-        (NAN, 3.0, 15.0, NAN),  # first look
+        (1e9, 1e9 - 1, 15.0, NAN),  # a decrease by a rounding error is not an increase of 1e9
+        (NAN, 3.0, 15.0, NAN),  # first read
         (3.0, NAN, 15.0, NAN),  # not read now
-        (10.0, 40.0, 61.0, NAN),  # the machine slept
-        (10.0, 40.0, 0.0, NAN),  # the same moment
+        (10.0, 40.0, 61.0, NAN),  # the machine was suspended
+        (10.0, 40.0, 0.0, NAN),  # no time elapsed
         (10.0, 40.0, -5.0, NAN),  # a clock that was set back
         (10.0, math.inf, 15.0, NAN),  # overflowed
         (math.inf, math.inf, 15.0, NAN),
@@ -83,7 +83,7 @@ def test_runs_equal_their_plain_twin(steps, span_s, max_gap_s):
 
 
 @given(st.lists(st.tuples(st.integers(5, 25), st.floats(0, 1e6)), min_size=2, max_size=30))
-def test_a_reset_gives_no_rate_that_the_counter_did_not_have(steps):
+def test_rates_over_resets_stay_within_the_neighbours(steps):
     """Over resets a rate stays within the rates between increasing neighbours."""
     t = np.cumsum([step for step, _ in steps]).astype(np.int64) * NS
     v = np.array([value for _, value in steps])
@@ -125,13 +125,13 @@ def test_grid_ignores_samples_outside():
         ("rpc_seconds_count", "unknown", True),
         ("rpc_seconds_bucket", "", True),
         ("rpc_seconds_sum", "", True),
-        ("jobs_total", "gauge", False),  # its type beats its name
+        ("jobs_total", "gauge", False),  # the type takes precedence over the name
         ("ticks", "counter", True),
         ("memory_bytes", "", False),
         ("connection_count", "gauge", False),
     ],
 )
-def test_counters_are_known_by_type_then_by_name(name, metric_type, counter):
+def test_counters_are_recognised_by_type_then_by_name(name, metric_type, counter):
     """A known type decides, else the suffix of the name."""
     assert is_counter(name, metric_type) is counter
 
@@ -149,7 +149,7 @@ def test_counters_are_known_by_type_then_by_name(name, metric_type, counter):
         ("node_hwmon_temp_celsius", False, "", "°C"),
         ("energy_joules_total", True, "", "W"),
         ("queue_length", False, "", ""),
-        ("latency", False, "seconds", "s"),  # OpenMetrics tells it
+        ("latency", False, "seconds", "s"),  # unit from OpenMetrics
         ("speed", False, "furlongs", "furlongs"),
     ],
 )

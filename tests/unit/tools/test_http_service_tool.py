@@ -1,4 +1,4 @@
-"""HTTP service tool, against the service kit and against wrong answers."""
+"""HTTP service tool against the service kit and against invalid answers."""
 
 import asyncio
 import gzip
@@ -34,16 +34,16 @@ async def shop():
     """A service with the kit under a real uvicorn, and its tool."""
     leaky = LeakyService(LruCache(100), 0, 0.0, None)
     async with serve_app(make_app(leaky)) as url:
-        made = make_tool(f"{url}/trimtab")
-        made.leaky, made.base = leaky, url
-        yield made
-        await made.close()
+        tool = make_tool(f"{url}/trimtab")
+        tool.leaky, tool.base = leaky, url
+        yield tool
+        await tool.close()
 
 
-async def test_it_is_a_tool_and_is_up(shop):
+async def test_implements_the_port_and_is_up(shop):
     """The tool implements the port and reports what the service declares."""
-    wanted: Tool = shop
-    assert {name for name in dir(Tool) if not name.startswith("_")} <= set(dir(wanted))
+    port: Tool = shop
+    assert {name for name in dir(Tool) if not name.startswith("_")} <= set(dir(port))
     status = await shop.status()
     assert (status.state, status.version) == (ToolState.UP, "1")
     assert status.detail == "leaky: 4 knobs, 3 actions"
@@ -51,7 +51,7 @@ async def test_it_is_a_tool_and_is_up(shop):
 
 
 async def test_knobs_and_actions(shop):
-    """Knobs have their bounds, actions their risk."""
+    """Knobs have bounds, and actions have a risk."""
     knobs = {knob.name: knob for knob in await shop.knobs(NAME)}
     size = knobs["items_size"]
     assert (size.type, size.unit, size.low, size.high) == (KnobType.INT, "entries", 1, 100_000)
@@ -60,7 +60,7 @@ async def test_knobs_and_actions(shop):
     assert (actions["clear_items"].risk, actions["clear_items"].reduces) == (Risk.MEDIUM, True)
 
 
-async def test_a_change_and_its_undoing(shop):
+async def test_a_change_can_be_undone(shop):
     """A change is read back with its lifetime, and a reset restores the default."""
     assert not (await shop.read(NAME, "items_size")).set_here
     done = await shop.apply(NAME, "items_size", 100, 200)
@@ -72,7 +72,7 @@ async def test_a_change_and_its_undoing(shop):
 
 
 @pytest.mark.parametrize(
-    ("knob", "before", "after", "error", "told"),
+    ("knob", "before", "after", "error", "message"),
     [
         ("items_size", 99, 200, ConflictError, "is 100, not 99; nothing was changed"),
         ("items_size", True, 200, ConflictError, "is 100, not True"),
@@ -85,9 +85,9 @@ async def test_a_change_and_its_undoing(shop):
         ("../metrics", 1, 2, NotFoundError, "no knob"),
     ],
 )
-async def test_what_is_not_changed(shop, knob, before, after, error, told):
-    """Another current value, a value out of bounds or of another type is refused before it is sent."""
-    with pytest.raises(error, match=told):
+async def test_invalid_changes_are_refused(shop, knob, before, after, error, message):
+    """An unexpected current value, or a new value out of bounds or of another type, is refused unsent."""
+    with pytest.raises(error, match=message):
         await shop.apply(NAME, knob, before, after)
     assert (shop.leaky.cache.maxsize, shop.leaky.cache.ttl) == (100, 3600.0)
 
@@ -103,34 +103,34 @@ async def test_another_target_is_refused(shop):
 
 
 async def test_a_concurrent_change_is_a_conflict(shop, monkeypatch):
-    """A value that changes between read and write is a conflict and stays."""
+    """A value that changes between read and write raises a conflict and is kept."""
     put = shop._put_knob
 
-    async def late(*args):
+    async def put_after_change(*args):
         shop.leaky.cache.maxsize = 150
         return await put(*args)
 
-    monkeypatch.setattr(shop, "_put_knob", late)
+    monkeypatch.setattr(shop, "_put_knob", put_after_change)
     with pytest.raises(ConflictError, match="changed in the meantime: items_size is 150 now"):
         await shop.apply(NAME, "items_size", 100, 200)
     assert shop.leaky.cache.maxsize == 150
 
 
-async def test_many_changes_at_once(shop):
+async def test_concurrent_changes_have_one_winner(shop):
     """Of twenty concurrent changes of the same value one succeeds, the others are conflicts."""
     changes = (shop.apply(NAME, "items_size", 100, 200 + n) for n in range(20))
     results = await asyncio.gather(*changes, return_exceptions=True)
-    won = [result.after for result in results if not isinstance(result, Exception)]
-    assert len(won) == 1
-    lost = [r for r in results if isinstance(r, Exception)]
-    assert {type(r) for r in lost} == {ConflictError}
-    assert shop.leaky.cache.maxsize == won[0]
+    succeeded = [result.after for result in results if not isinstance(result, Exception)]
+    assert len(succeeded) == 1
+    conflicts = [r for r in results if isinstance(r, Exception)]
+    assert {type(r) for r in conflicts} == {ConflictError}
+    assert shop.leaky.cache.maxsize == succeeded[0]
 
 
-async def test_an_action_is_done_once_a_key(shop):
+async def test_an_action_runs_once_per_idempotency_key(shop):
     """A repeated idempotency key does nothing new."""
-    said = [await shop.run(NAME, "warm_items", key) for key in ("a", "a")]
-    assert said == ["100 items are in the cache"] * 2
+    results = [await shop.run(NAME, "warm_items", key) for key in ("a", "a")]
+    assert results == ["100 items are in the cache"] * 2
     assert shop.leaky.database_reads == 100
     assert await shop.run(NAME, "clear_items", "b") == "done"
     assert len(shop.leaky.cache) == 0
@@ -141,14 +141,14 @@ async def test_an_action_is_done_once_a_key(shop):
 async def test_metrics(shop):
     """Prometheus text gives metrics by name and labels, without buckets and non-finite values."""
     await shop.run(NAME, "warm_items", "a")
-    seen = await shop.metrics(NAME)
-    assert seen["database_reads_total"] == 100
-    assert seen['cache_entries{cache="items"}'] == 100
-    assert seen["process_resident_memory_bytes"] > 10e6
-    assert not [name for name in seen if "_bucket" in name]
+    metrics = await shop.metrics(NAME)
+    assert metrics["database_reads_total"] == 100
+    assert metrics['cache_entries{cache="items"}'] == 100
+    assert metrics["process_resident_memory_bytes"] > 10e6
+    assert not [name for name in metrics if "_bucket" in name]
 
 
-async def test_commands_for_people(shop):
+async def test_shell_commands(shop):
     """The command is a curl line without a token."""
     await shop.actions(NAME)
     change, action = (shop.command(NAME, "items_size", 5), shop.command(NAME, "clear_items", None))
@@ -157,7 +157,7 @@ async def test_commands_for_people(shop):
     assert TOKEN not in change + action + shop.grant()
 
 
-async def test_a_token_file_is_read_again(shop, tmp_path):
+async def test_a_rotated_token_file_is_used(shop, tmp_path):
     """A wrong token is denied with the setting's name; a rotated file is used at once."""
     file = tmp_path / "token"
     file.write_text("wrong")
@@ -181,9 +181,9 @@ TAG = {"etag": '"a"'}
 HUGE = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + b" " * 2_000
 
 READS = [
-    (None, 0, "gave no complete answer within 0.2 s"),  # accepts and says nothing
-    (http_response(200, KNOB, **TAG), 0.05, "gave no complete answer within 0.2 s"),  # a slow drip
-    (b"", 0, "gave no complete answer"),  # ends at once
+    (None, 0, "gave no complete answer within 0.2 s"),  # accepts and never answers
+    (http_response(200, KNOB, **TAG), 0.05, "gave no complete answer within 0.2 s"),  # one byte at a time
+    (b"", 0, "gave no complete answer"),  # closes at once
     (b"SSH-2.0-OpenSSH_9.2\r\n", 0, "gave no complete answer"),
     (http_response(200, KNOB, content_length="500"), 0, "gave no complete answer"),  # cut off
     (HUGE, 0, "the body is over"),
@@ -212,20 +212,20 @@ READS = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "drip_s", "told"), READS)
-async def test_an_incomplete_answer_is_an_error(monkeypatch, answer, drip_s, told):
+@pytest.mark.parametrize(("answer", "drip_s", "message"), READS)
+async def test_an_incomplete_answer_is_an_error(monkeypatch, answer, drip_s, message):
     """Every incomplete answer to a read is a ToolError that names the tool."""
     monkeypatch.setattr(http_client, "MAX_BODY_BYTES", 1_000)
     async with start_raw_server(answer, drip_s) as server:
-        made = make_tool(server.url, timeout=0.2)
-        with pytest.raises(ToolError, match=told) as caught:
-            await made.read(NAME, "size")
+        tool = make_tool(server.url, timeout=0.2)
+        with pytest.raises(ToolError, match=message) as caught:
+            await tool.read(NAME, "size")
         assert not isinstance(caught.value, ToolUncertainError)
         assert TOKEN not in str(caught.value)
         assert "s3cret" not in str(caught.value)
-        status = await made.status()
-        assert status.state is (ToolState.DENIED if "denies access" in told else ToolState.UNREACHABLE)
-        await made.close()
+        status = await tool.status()
+        assert status.state is (ToolState.DENIED if "denies access" in message else ToolState.UNREACHABLE)
+        await tool.close()
 
 
 CHANGES = [
@@ -245,53 +245,53 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "drip_s", "error", "told"), CHANGES)
-async def test_a_change_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
+@pytest.mark.parametrize(("answer", "drip_s", "error", "message"), CHANGES)
+async def test_a_change_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, message):
     """A change whose answer is lost is uncertain; a refused one is certain."""
     monkeypatch.setattr(http_service_tool, "CHANGE_TIMEOUT_S", 0.2)
     async with start_raw_server(http_response(200, KNOB, **TAG)) as server:
-        made = make_tool(server.url)
+        tool = make_tool(server.url)
 
         async def change(*args):
             server.answer, server.drip_s = answer, drip_s
-            return await HttpService._put_knob(made, *args)
+            return await HttpService._put_knob(tool, *args)
 
-        made._put_knob = change
-        with pytest.raises(error, match=told) as caught:
-            await made.apply(NAME, "size", 5, 6)
+        tool._put_knob = change
+        with pytest.raises(error, match=message) as caught:
+            await tool.apply(NAME, "size", 5, 6)
         assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
         assert len(server.requests) == 2, "it was sent once"
         assert b'if-match: "a"' in server.requests[-1].lower()
-        await made.close()
+        await tool.close()
 
 
-async def test_a_change_that_does_not_stay():
+async def test_a_change_that_does_not_persist_is_uncertain():
     """A change that reads another value afterwards is uncertain."""
     async with start_raw_server(http_response(200, KNOB, **TAG)) as server:
-        made = make_tool(server.url)
+        tool = make_tool(server.url)
 
         async def change(*args):
             server.answer = http_response(200, json.dumps({**GOOD, "value": 6}).encode(), **TAG)
-            told = await HttpService._put_knob(made, *args)
+            response = await HttpService._put_knob(tool, *args)
             server.answer = http_response(200, KNOB, **TAG)
-            return told
+            return response
 
-        made._put_knob = change
+        tool._put_knob = change
         with pytest.raises(ToolUncertainError, match="was set to 6 and reads 5"):
-            await made.apply(NAME, "size", 5, 6)
-        await made.close()
+            await tool.apply(NAME, "size", 5, 6)
+        await tool.close()
 
 
 @pytest.mark.parametrize("tag", ["", 'W/"a"'])
 async def test_without_a_strong_tag_nothing_is_changed(tag):
     """A service without a strong ETag is read but not changed."""
     async with start_raw_server(http_response(200, KNOB, etag=tag)) as server:
-        made = make_tool(server.url)
-        assert (await made.read(NAME, "size")).value == 5
+        tool = make_tool(server.url)
+        assert (await tool.read(NAME, "size")).value == 5
         with pytest.raises(RefusedError, match="no strong ETag"):
-            await made.apply(NAME, "size", 5, 6)
+            await tool.apply(NAME, "size", 5, 6)
         assert all(request.startswith(b"GET") for request in server.requests)
-        await made.close()
+        await tool.close()
 
 
 ACTIONS = [
@@ -305,43 +305,43 @@ ACTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "drip_s", "error", "told"), ACTIONS)
-async def test_an_action_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
+@pytest.mark.parametrize(("answer", "drip_s", "error", "message"), ACTIONS)
+async def test_an_action_without_an_answer_is_uncertain(monkeypatch, answer, drip_s, error, message):
     """An action whose answer is lost is uncertain and not sent again."""
     monkeypatch.setattr(http_service_tool, "ACTION_TIMEOUT_S", 0.2)
     async with start_raw_server(answer, drip_s) as server:
-        made = make_tool(server.url)
-        with pytest.raises(error, match=told) as caught:
-            await made.run(NAME, "clear", "key-1")
+        tool = make_tool(server.url)
+        with pytest.raises(error, match=message) as caught:
+            await tool.run(NAME, "clear", "key-1")
         assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
         assert len(server.requests) == 1
         assert b"idempotency-key: key-1" in server.requests[0].lower()
-        await made.close()
+        await tool.close()
 
 
-async def test_what_was_never_sent_is_certain():
+async def test_a_refused_connection_is_a_certain_error():
     """A refused connection is a certain error: nothing was changed."""
-    made = make_tool(f"http://127.0.0.1:{free_port()}")
+    tool = make_tool(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(ToolError, match="connect") as caught:
-        await made.run(NAME, "clear", "key-1")
+        await tool.run(NAME, "clear", "key-1")
     assert not isinstance(caught.value, ToolUncertainError)
-    assert (await made.status()).state is ToolState.UNREACHABLE
-    await made.close()
+    assert (await tool.status()).state is ToolState.UNREACHABLE
+    await tool.close()
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "0.0.0.0"])
 async def test_metadata_addresses_are_refused(monkeypatch, address):
     """A name that resolves to a link-local or metadata address is never connected to."""
     patch_dns(monkeypatch, address)
-    made = make_tool("http://shop.example/trimtab")
-    status = await made.status()
+    tool = make_tool("http://shop.example/trimtab")
+    status = await tool.status()
     assert status.state is ToolState.UNREACHABLE
     assert "refused" in status.detail
-    await made.close()
+    await tool.close()
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "told"),
+    ("body", "kind", "message"),
     [
         (b"{", "application/json", "gives no metrics"),
         (b"[1]", "application/json", "not a JSON object"),
@@ -351,13 +351,13 @@ async def test_metadata_addresses_are_refused(monkeypatch, address):
         (b"".join(b"m_%d 1\n" % n for n in range(5_001)), "text/plain", "more than 5000"),
     ],
 )
-async def test_invalid_metrics_are_an_error(body, kind, told):
+async def test_invalid_metrics_are_an_error(body, kind, message):
     """Invalid metrics are an error, not fewer metrics."""
     async with start_raw_server(http_response(200, body, content_type=kind)) as server:
-        made = make_tool(server.url)
-        with pytest.raises(ToolError, match=told):
-            await made.metrics(NAME)
-        await made.close()
+        tool = make_tool(server.url)
+        with pytest.raises(ToolError, match=message):
+            await tool.metrics(NAME)
+        await tool.close()
 
 
 async def test_metrics_as_json():
@@ -366,13 +366,13 @@ async def test_metrics_as_json():
     async with start_raw_server(
         http_response(200, text, content_type="application/json; charset=utf-8")
     ) as server:
-        made = make_tool(server.url)
-        assert await made.metrics(NAME) == {"rss_bytes": 5.0, "ratio": 0.5}
-        await made.close()
+        tool = make_tool(server.url)
+        assert await tool.metrics(NAME) == {"rss_bytes": 5.0, "ratio": 0.5}
+        await tool.close()
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"url": "ftp://host"}, "url must be such as"),
         ({"url": "http://joe:pw@host"}, "contains a user or password"),
@@ -381,7 +381,7 @@ async def test_metrics_as_json():
         ({"url": "http://host", "trial": True}, "this machine only"),
     ],
 )
-def test_invalid_settings(settings, told):
+def test_invalid_settings(settings, message):
     """A URL of another scheme, with a password, or of another machine as a trial is refused."""
-    with pytest.raises(ValidationError, match=told):
+    with pytest.raises(ValidationError, match=message):
         HttpServiceTool(kind="http_service", **settings)

@@ -38,24 +38,24 @@ def home():
 
 def make_tool(home, code, **settings):
     """A tool whose pm2 command is a piece of Python."""
-    given = {"targets": ("web",), **settings}
+    options = {"targets": ("web",), **settings}
     return Pm2(
         "pm2",
-        Pm2Tool(kind="pm2", command=(sys.executable, "-c", code), home=home, **given),
+        Pm2Tool(kind="pm2", command=(sys.executable, "-c", code), home=home, **options),
         lambda: 10**12 * 2,
     )
 
 
 def printing(text):
-    """Python code that prints a text."""
+    """Return Python code that prints a text."""
     return f"print({text!r})"
 
 
 async def test_without_a_daemon_none_is_started(tmp_path):
     """Without a daemon the command is not run, because it would start one."""
     marker = tmp_path / "asked"
-    made = make_tool(tmp_path, f"open({str(marker)!r}, 'w')")
-    status = await made.status()
+    tool = make_tool(tmp_path, f"open({str(marker)!r}, 'w')")
+    status = await tool.status()
     assert status.state is ToolState.UNREACHABLE
     assert f"no PM2 runs at {tmp_path}" in status.detail
     assert "tools.pm2.home" in status.detail
@@ -90,17 +90,17 @@ async def test_a_daemon_of_another_user(home, monkeypatch):
 )
 async def test_invalid_lists(home, code, told):
     """Invalid output is an error that contains nothing of the applications' environment."""
-    made = make_tool(home, code, timeout=0.5 if "wait" in code else 9.0)
+    tool = make_tool(home, code, timeout=0.5 if "wait" in code else 9.0)
     with pytest.raises(ToolError, match=told) as caught:
-        await made.metrics("web")
+        await tool.metrics("web")
     assert "hunter2" not in str(caught.value)
-    assert (await made.status()).state is ToolState.UNREACHABLE
+    assert (await tool.status()).state is ToolState.UNREACHABLE
 
 
 async def test_a_missing_command(home):
     """The error for a missing PM2 names the command."""
-    made = Pm2("pm2", Pm2Tool(kind="pm2", command=("/no/such/pm2",), home=home))
-    assert "cannot start /no/such/pm2" in (await made.status()).detail
+    tool = Pm2("pm2", Pm2Tool(kind="pm2", command=("/no/such/pm2",), home=home))
+    assert "cannot start /no/such/pm2" in (await tool.status()).detail
 
 
 ANSWERS = """
@@ -108,12 +108,12 @@ import sys, threading
 if sys.argv[1] == "jlist":
     print({listed!r})
     sys.exit()
-{told}
+{reload_code}
 """
 
 
 @pytest.mark.parametrize(
-    ("told", "error", "words"),
+    ("reload_code", "error", "message"),
     [
         ("print('Reload already in progress'); sys.exit(1)", ToolError, "nothing was done"),
         ("print('cannot'); sys.exit(1)", ToolUncertainError, "ended with exit code 1: cannot"),
@@ -121,29 +121,31 @@ if sys.argv[1] == "jlist":
         ("", ToolUncertainError, "1 of 1 instances are online, 1 of them were not replaced"),
     ],
 )
-async def test_failed_reloads(home, monkeypatch, told, error, words):
+async def test_failed_reloads(home, monkeypatch, reload_code, error, message):
     """A reload succeeds only when new processes are online; PM2's own lock means nothing was done."""
     monkeypatch.setattr(Pm2, "_command_timeout_s", lambda *_: 0.5)
-    made = make_tool(home, ANSWERS.format(listed=json.dumps([row()]), told=told), timeout=9.0)
-    with pytest.raises(ToolError, match=words) as caught:
-        await made.run("web", "reload", "k")
+    tool = make_tool(home, ANSWERS.format(listed=json.dumps([row()]), reload_code=reload_code), timeout=9.0)
+    with pytest.raises(ToolError, match=message) as caught:
+        await tool.run("web", "reload", "k")
     assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
 
 
-async def test_without_time_nothing_is_started(home, monkeypatch):
+async def test_a_command_without_enough_time_is_not_started(home, monkeypatch):
     """A command that could not end in time is not started."""
     monkeypatch.setattr(pm2_tool, "CHANGE_BUDGET_S", 1.0)
-    made = make_tool(home, ANSWERS.format(listed=json.dumps([row()]), told="assert False"), timeout=9.0)
+    tool = make_tool(
+        home, ANSWERS.format(listed=json.dumps([row()]), reload_code="assert False"), timeout=9.0
+    )
     with pytest.raises(ToolError, match="nothing was done"):
-        await made.run("web", "reload", "k")
+        await tool.run("web", "reload", "k")
 
 
-async def test_a_change_that_does_not_stay(home):
+async def test_a_change_that_does_not_persist_is_uncertain(home):
     """A value that reads as before after the change is uncertain."""
-    code = ANSWERS.format(listed=json.dumps([row()]), told="")
-    made = make_tool(home, code, timeout=9.0, max_instances=4)
+    code = ANSWERS.format(listed=json.dumps([row()]), reload_code="")
+    tool = make_tool(home, code, timeout=9.0, max_instances=4)
     with pytest.raises(ToolUncertainError, match="was set to 2 and reads 1"):
-        await made.apply("web", "instances", 1, 2)
+        await tool.apply("web", "instances", 1, 2)
 
 
 def test_metrics_of_running_instances():
@@ -163,42 +165,42 @@ def test_metrics_of_running_instances():
 @pytest.mark.parametrize(
     ("knob", "after", "env", "each"),
     [
-        ("instances", 3, {}, 3 * 70e6),  # as large as the largest is now
-        ("instances", 3, {"max_memory_restart": 10**8}, 3e8),  # as large as each may become
+        ("instances", 3, {}, 3 * 70e6),  # each as large as the largest is now
+        ("instances", 3, {"max_memory_restart": 10**8}, 3e8),  # each as large as its limit
         ("max_memory_restart", 2 * 10**8, {}, 4e8),
     ],
 )
 async def test_memory_outlook(home, knob, after, env, each):
     """The outlook has the memory of all instances and of others, with this machine's limit."""
     me = {"pid": os.getpid(), "pm_uptime": round(psutil.Process().create_time() * 1000)}
-    made = make_tool(home, printing(json.dumps([row(**me, **env), row(pid=11, memory=70e6, **env)])))
-    seen = await made.outlook("web", knob, after)
-    assert seen.parts[0] == (f"{after if knob == 'instances' else 2} instances of web", each)
-    assert 0 < seen.limit_bytes <= psutil.virtual_memory().total
-    assert seen.projected_bytes > each
-    assert await made.outlook("web", knob, None) is None
-    assert await made.outlook("web", "watch", 1) is None
+    tool = make_tool(home, printing(json.dumps([row(**me, **env), row(pid=11, memory=70e6, **env)])))
+    projection = await tool.outlook("web", knob, after)
+    assert projection.parts[0] == (f"{after if knob == 'instances' else 2} instances of web", each)
+    assert 0 < projection.limit_bytes <= psutil.virtual_memory().total
+    assert projection.projected_bytes > each
+    assert await tool.outlook("web", knob, None) is None
+    assert await tool.outlook("web", "watch", 1) is None
 
 
 async def test_different_limits(home):
     """Instances with different limits have no single value."""
-    made = make_tool(home, printing(json.dumps([row(), row(max_memory_restart=5)])))
+    tool = make_tool(home, printing(json.dumps([row(), row(max_memory_restart=5)])))
     with pytest.raises(ToolError, match="different memory limits"):
-        await made.read("web", "max_memory_restart")
+        await tool.read("web", "max_memory_restart")
 
 
-def test_commands_for_people(home):
+def test_shell_commands(home):
     """The shell command contains the PM2_HOME."""
-    made = Pm2("pm2", Pm2Tool(kind="pm2", home=home, targets=("my-app",)))
-    assert made.command("my-app", "reload", None) == f"PM2_HOME={home} pm2 reload my-app"
-    assert made.command("my-app", "instances", 3) == f"PM2_HOME={home} pm2 scale my-app 3"
+    tool = Pm2("pm2", Pm2Tool(kind="pm2", home=home, targets=("my-app",)))
+    assert tool.command("my-app", "reload", None) == f"PM2_HOME={home} pm2 reload my-app"
+    assert tool.command("my-app", "instances", 3) == f"PM2_HOME={home} pm2 scale my-app 3"
     limit = f"PM2_HOME={home} pm2 reload my-app --max-memory-restart 0"
-    assert made.command("my-app", "max_memory_restart", None) == limit
-    assert "rpc.sock" in made.grant()
+    assert tool.command("my-app", "max_memory_restart", None) == limit
+    assert "rpc.sock" in tool.grant()
 
 
 @pytest.mark.parametrize("name", ["all", "0", "17", "-f", "/web/"])
-def test_names_that_mean_something_else_to_pm2(name):
+def test_ambiguous_target_names_are_refused(name):
     """A target that PM2 reads as a number, pattern, option or `all` is refused."""
     with pytest.raises(ValidationError, match="which PM2 does not read as a name"):
         Pm2Tool(kind="pm2", targets=(name,))

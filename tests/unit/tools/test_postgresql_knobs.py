@@ -17,18 +17,18 @@ SIZES = {
 
 def test_memory_projection():
     """Every connection sorts, every worker vacuums, and other processes keep their memory."""
-    seen = rules.project_memory(SIZES, MemoryBudget(8 * GB, GB, "this host"), work_mem=8 * MB)
-    assert seen.projected_bytes == GB + 8 * MB * 2 * 100 + 64 * MB * 3 + GB
-    assert "work_mem x 2 x 100 connections 1.6 GiB" in str(seen)
+    projection = rules.project_memory(SIZES, MemoryBudget(8 * GB, GB, "this host"), work_mem=8 * MB)
+    assert projection.projected_bytes == GB + 8 * MB * 2 * 100 + 64 * MB * 3 + GB
+    assert "work_mem x 2 x 100 connections 1.6 GiB" in str(projection)
 
 
 @pytest.mark.parametrize("name", ["work_mem", "maintenance_work_mem"])
 def test_the_highest_value_just_fits(name):
     """The bound of a memory knob is the largest value whose projection fits."""
-    room = MemoryBudget(8 * GB, GB, "this host")
-    high = rules.bound_knob(rules.KNOBS[name], SIZES, room).high
-    assert rules.project_memory(SIZES, room, **{name: high}).fits
-    assert not rules.project_memory(SIZES, room, **{name: high + MB}).fits
+    budget = MemoryBudget(8 * GB, GB, "this host")
+    high = rules.bound_knob(rules.KNOBS[name], SIZES, budget).high
+    assert rules.project_memory(SIZES, budget, **{name: high}).fits
+    assert not rules.project_memory(SIZES, budget, **{name: high + MB}).fits
     assert rules.bound_knob(rules.KNOBS[name], SIZES, MemoryBudget(None)).high is None
 
 
@@ -54,14 +54,14 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize(("row", "value", "text"), WRITTEN)
-def test_values_as_alter_system_takes_them(row, value, text):
+def test_values_are_formatted_for_alter_system(row, value, text):
     """A value in base units is formatted in the setting's unit and passes validation."""
     assert rules.format_value(row, value) == text
     assert rules.validate_value(row, value) == value
 
 
 @pytest.mark.parametrize("source", ["command line", "environment variable", "user", "database", "session"])
-def test_what_alter_system_cannot_reach(source):
+def test_overridden_settings_are_refused(source):
     """A setting whose source overrides ALTER SYSTEM is refused."""
     with pytest.raises(RefusedError, match="ALTER SYSTEM would not change it"):
         rules.refuse_unrestorable(make_setting("work_mem", "4096", "kB", source=source))

@@ -24,11 +24,11 @@ from trimtab.engine.types import Risk, ToolState
 
 WORKER = """
 import os, signal, sys, threading
-def said(number, frame):
+def log_signal(number, frame):
     with open(sys.argv[2], "a") as log:
         log.write(signal.Signals(number).name + "\\n")
 for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") + (("SIGTERM",) if "--stubborn" in sys.argv else ()):
-    signal.signal(getattr(signal, name), said)
+    signal.signal(getattr(signal, name), log_signal)
 with open(sys.argv[1] + ".new", "w") as file:
     file.write(str(os.getpid()))
 os.replace(sys.argv[1] + ".new", sys.argv[1])
@@ -50,13 +50,13 @@ class WorkerProcess:
         self.script, self.restart = folder / "worker.py", folder / "restart.py"
         self.script.write_text(WORKER)
         self.restart.write_text(RESTART)
-        self.words = [str(self.script), str(self.pid_file), str(self.log)]
+        self.arguments = [str(self.script), str(self.pid_file), str(self.log)]
         self.children = []
 
     def start(self, *more):
         """Start one process that is ready for signals."""
         self.pid_file.unlink(missing_ok=True)
-        child = subprocess.Popen([sys.executable, *self.words, *more])
+        child = subprocess.Popen([sys.executable, *self.arguments, *more])
         self.children.append(child)
         wait_for(self.pid_file.exists, 20)
         return child
@@ -76,18 +76,18 @@ class WorkerProcess:
             if str(self.script) in last.cmdline():
                 last.kill()
 
-    def tool(self, **about):
+    def tool(self, **options):
         """A tool for the process, by its PID file by default."""
-        given = about if "name" in about else {"pid_file": self.pid_file, **about}
-        return Process("local", ProcessTool(kind="process", processes={"worker": WatchedProcess(**given)}))
+        watched = options if "name" in options else {"pid_file": self.pid_file, **options}
+        return Process("local", ProcessTool(kind="process", processes={"worker": WatchedProcess(**watched)}))
 
 
 @pytest.fixture
 def worker(tmp_path):
     """A worker that is not started yet."""
-    made = WorkerProcess(tmp_path)
-    yield made
-    made.end()
+    process = WorkerProcess(tmp_path)
+    yield process
+    process.end()
 
 
 async def test_allowed_signals(worker):
@@ -105,7 +105,7 @@ async def test_allowed_signals(worker):
     assert (child.poll(), worker.log.read_text()) == (None, "SIGHUP\n")
 
 
-async def test_ending_waits_until_it_has_ended(worker):
+async def test_term_waits_until_the_process_has_ended(worker):
     """TERM returns when the process is gone; it reduces capacity and has a high risk."""
     child = worker.start()
     tool = worker.tool(signals=("TERM",))
@@ -117,7 +117,7 @@ async def test_ending_waits_until_it_has_ended(worker):
         await tool.run("worker", "term", "k")
 
 
-async def test_one_that_does_not_end_is_uncertain(worker):
+async def test_a_process_that_ignores_term_is_uncertain(worker):
     """A process that ignores TERM is never killed, and the outcome is uncertain."""
     child = worker.start("--stubborn")
     tool = worker.tool(signals=("TERM",), stop_timeout=0.3)
@@ -129,8 +129,8 @@ async def test_one_that_does_not_end_is_uncertain(worker):
 async def test_metrics(worker):
     """Memory, CPU, descriptors, threads and start time by the names of process-exporter."""
     child = worker.start()
-    seen = await worker.tool().metrics("worker")
-    short = {name.removeprefix("namedprocess_namegroup_"): value for name, value in seen.items()}
+    metrics = await worker.tool().metrics("worker")
+    short = {name.removeprefix("namedprocess_namegroup_"): value for name, value in metrics.items()}
     assert short["num_procs"] == 1
     assert 1e6 < short['memory_bytes{memtype="resident"}'] < short['memory_bytes{memtype="virtual"}']
     assert 0 <= short['cpu_seconds_total{mode="user"}'] < 60
@@ -166,7 +166,7 @@ def test_a_signal_never_reaches_a_reused_pid(worker):
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "told"),
+    ("text", "error", "message"),
     [
         ("", ToolError, "holds no process id"),
         ("many", ToolError, "holds no process id"),
@@ -178,10 +178,10 @@ def test_a_signal_never_reaches_a_reused_pid(worker):
         pytest.param(str(os.getpid()), RefusedError, "Trimtab itself", id="its own"),
     ],
 )
-async def test_invalid_pid_files(worker, text, error, told):
+async def test_invalid_pid_files(worker, text, error, message):
     """An invalid process id, init and Trimtab itself are refused, and nothing is signalled."""
     worker.pid_file.write_text(text)
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         await worker.tool(signals=("HUP",)).run("worker", "hup", "k")
 
 
@@ -206,10 +206,17 @@ async def test_lookup_by_name_needs_one_match(worker):
 async def test_a_restart(worker):
     """Restart runs the command without a shell and returns with the new process."""
     old = worker.start()
-    command = (sys.executable, str(worker.restart), str(worker.pid_file), *worker.words, "; touch x", "$HOME")
+    command = (
+        sys.executable,
+        str(worker.restart),
+        str(worker.pid_file),
+        *worker.arguments,
+        "; touch x",
+        "$HOME",
+    )
     tool = worker.tool(restart=command)
-    said = await tool.run("worker", "restart", "k")
-    assert said == f"restarted: process {old.pid} -> {worker.pid}"
+    result = await tool.run("worker", "restart", "k")
+    assert result == f"restarted: process {old.pid} -> {worker.pid}"
     assert worker.pid != old.pid
     assert psutil.Process(worker.pid).cmdline()[-2:] == ["; touch x", "$HOME"]
 
@@ -220,20 +227,20 @@ HANGING = "import threading; threading.Event().wait(60)"
 
 
 @pytest.mark.parametrize(
-    ("code", "error", "told"),
+    ("code", "error", "message"),
     [
         (FAILING, ToolError, "ended with exit code 3: no unit; process .* still runs"),  # nothing was changed
-        (KILLING, ToolUncertainError, "ended with exit code 3"),  # the old one is gone
+        (KILLING, ToolUncertainError, "ended with exit code 3"),  # the old process has ended
         (HANGING, ToolUncertainError, "did not end within"),
-        ("pass", ToolUncertainError, "no new process appeared"),  # says it did, and did not
+        ("pass", ToolUncertainError, "no new process appeared"),  # exits with 0 without restarting anything
     ],
 )
-async def test_failed_restarts(worker, monkeypatch, code, error, told):
+async def test_failed_restarts(worker, monkeypatch, code, error, message):
     """A failed command is certain only while the old process still runs."""
     monkeypatch.setattr(process_module, "RESTART_BUDGET_S", 1.5)
     child = worker.start()
     tool = worker.tool(restart=(sys.executable, "-c", code.replace("{pid}", str(child.pid))))
-    with pytest.raises(error, match=told) as caught:
+    with pytest.raises(error, match=message) as caught:
         await tool.run("worker", "restart", "k")
     assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
 
@@ -261,7 +268,7 @@ async def test_no_knobs_and_shell_commands(worker):
 
 
 @pytest.mark.parametrize(
-    ("about", "told"),
+    ("options", "message"),
     [
         ({}, "set pid_file, or name"),
         ({"command": "x"}, "set pid_file, or name"),
@@ -271,10 +278,10 @@ async def test_no_knobs_and_shell_commands(worker):
         ({"name": "x", "stop_timeout": "1m"}, "less than or equal to 25"),
     ],
 )
-def test_invalid_settings(about, told):
+def test_invalid_settings(options, message):
     """An unidentifiable process, another signal or an invalid expression is refused."""
-    with pytest.raises(ValidationError, match=told):
-        WatchedProcess(**about)
+    with pytest.raises(ValidationError, match=message):
+        WatchedProcess(**options)
     with pytest.raises(ValidationError, match="which is not defined in processes"):
         ProcessTool(kind="process", targets=("b",), processes={"a": {"name": "x"}})
 
@@ -284,7 +291,7 @@ async def run_python(code, limit_s=20.0, environ=None):
     return await run_command([sys.executable, "-c", code], limit_s, environ)
 
 
-async def test_own_variables_are_not_inherited(monkeypatch):
+async def test_trimtab_variables_are_not_inherited(monkeypatch):
     """Variables with our prefix are not passed on; given ones are."""
     monkeypatch.setenv("TRIMTAB_API__ADMIN_KEY", "s3cret")
     ran = await run_python(
@@ -311,9 +318,9 @@ async def test_a_command_that_leaves_a_daemon():
         "print(p.pid, flush=True)"
     )
     assert time.monotonic() - started < 15
-    left = psutil.Process(int(ran.stdout.split()[0]))
-    assert left.is_running()
-    left.kill()
+    daemon_process = psutil.Process(int(ran.stdout.split()[0]))
+    assert daemon_process.is_running()
+    daemon_process.kill()
 
 
 async def test_a_hanging_command_is_killed_with_its_children():

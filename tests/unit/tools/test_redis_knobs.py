@@ -10,21 +10,21 @@ FULL = {"used_memory": GB, "used_memory_rss": GB, "maxmemory": GB}
 ROOM = MemoryBudget(10 * GB, GB, "this host")
 
 SUMS = [
-    # a pure cache: what it holds and the others
+    # a pure cache: its data and other processes
     ({}, False, 2 * GB, 3 * GB, "maxmemory 2.0 GiB"),
-    # snapshots, none taken yet: all of it twice
+    # snapshots, none taken yet: the data counts twice
     ({}, True, 2 * GB, 5 * GB, "fork copy-on-write (worst case) 2.0 GiB"),
-    # a fork was measured: its share of larger data
+    # a measured fork: the same ratio of the larger data
     ({"rdb_last_cow_size": GB // 4}, True, 2 * GB, 3.5 * GB, "fork copy-on-write (25% at the last one)"),
-    # a fork that copied nothing counts for a tenth, all the same
+    # a fork that copied nothing still counts as 10 %
     ({"rdb_last_cow_size": 1}, True, 2 * GB, 3.2 * GB, "10% at the last one"),
     # an append-only file forks without snapshots
     ({"aof_enabled": 1}, False, 2 * GB, 5 * GB, "fork copy-on-write"),
-    # a replica forks, and has its buffer
+    # a replica causes a fork and has a buffer
     ({"connected_slaves": 2}, False, 2 * GB, 5.5 * GB, "buffers of 2 replicas 512.0 MiB"),
     # fragmentation grows with the data
     ({"used_memory_rss": 1.5 * GB}, False, 2 * GB, 4 * GB, "fragmentation 1.0 GiB"),
-    # but of little data it says nothing
+    # little data has no meaningful fragmentation ratio
     (
         {"used_memory": 2**20, "used_memory_rss": 2**20 * 9},
         False,
@@ -35,12 +35,12 @@ SUMS = [
 ]
 
 
-@pytest.mark.parametrize(("info", "saves", "maxmemory", "projected", "words"), SUMS)
-def test_memory_projection(info, saves, maxmemory, projected, words):
+@pytest.mark.parametrize(("info", "saves", "maxmemory", "projected", "message"), SUMS)
+def test_memory_projection(info, saves, maxmemory, projected, message):
     """The worst case is data, fragmentation, fork copy, replica buffers and other processes."""
-    seen = rules.project_memory({**FULL, **info}, maxmemory, ROOM, has_snapshots=saves)
-    assert seen.projected_bytes == pytest.approx(projected, rel=1e-6)
-    assert words in str(seen)
+    projection = rules.project_memory({**FULL, **info}, maxmemory, ROOM, has_snapshots=saves)
+    assert projection.projected_bytes == pytest.approx(projected, rel=1e-6)
+    assert message in str(projection)
 
 
 @pytest.mark.parametrize("saves", [True, False])

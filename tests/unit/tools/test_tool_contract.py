@@ -29,15 +29,15 @@ def method_names(port) -> set[str]:
     return {name for name in vars(port) if not name.startswith("_") and callable(getattr(port, name))}
 
 
-@pytest.mark.parametrize("made", [*NOBODY, "fake", "fake box"])
+@pytest.mark.parametrize("made", [*NOBODY, "fake", "fake toolbox"])
 def test_implements_the_port(made):
     """Each method of the port exists with the same parameters and is async when the port's is."""
-    port = Toolbox if made == "fake box" else Tool
-    one = {"fake": FakeTool, "fake box": FakeToolbox}.get(made, lambda: make_tool(made))()
+    port = Toolbox if made == "fake toolbox" else Tool
+    instance = {"fake": FakeTool, "fake toolbox": FakeToolbox}.get(made, lambda: make_tool(made))()
     for name in method_names(port):
-        wanted, found = getattr(port, name), getattr(one, name)
-        assert list(inspect.signature(found).parameters) == list(inspect.signature(wanted).parameters)[1:]
-        assert inspect.iscoroutinefunction(found) == inspect.iscoroutinefunction(wanted)
+        expected, actual = getattr(port, name), getattr(instance, name)
+        assert list(inspect.signature(actual).parameters) == list(inspect.signature(expected).parameters)[1:]
+        assert inspect.iscoroutinefunction(actual) == inspect.iscoroutinefunction(expected)
 
 
 @pytest.mark.parametrize("kind", NOBODY)

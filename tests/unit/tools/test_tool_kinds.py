@@ -1,4 +1,4 @@
-"""The kinds http_service, webhook, process and pm2: from trimtab.yaml to a tool that keeps the contract."""
+"""The kinds http_service, webhook, process and pm2: from trimtab.yaml to a working tool."""
 
 import inspect
 
@@ -39,13 +39,13 @@ def test_paths_are_relative_to_the_file(settings, tmp_path):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-async def test_each_keeps_the_contract(settings, name):
+async def test_each_kind_keeps_the_contract(settings, name):
     """The tool has the port's methods, raises only allowed errors, and touches no other target."""
     made, target = tool_catalogue.build(name, settings[name]), TARGETS[name]
     for method in (each for each in vars(Tool) if callable(getattr(Tool, each)) and not each.startswith("_")):
-        wanted, found = getattr(Tool, method), getattr(made, method)
-        assert list(inspect.signature(found).parameters) == list(inspect.signature(wanted).parameters)[1:]
-        assert inspect.iscoroutinefunction(found) == inspect.iscoroutinefunction(wanted)
+        expected, actual = getattr(Tool, method), getattr(made, method)
+        assert list(inspect.signature(actual).parameters) == list(inspect.signature(expected).parameters)[1:]
+        assert inspect.iscoroutinefunction(actual) == inspect.iscoroutinefunction(expected)
     assert (made.name, tuple(made.targets), made.trial) == (name, (target,), name == "shop")
     state = (await made.status()).state
     assert state is (ToolState.UP if name == "local" else ToolState.UNREACHABLE)
@@ -65,7 +65,7 @@ async def test_each_keeps_the_contract(settings, name):
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("text", "message"),
     [
         ("{kind: http_service, url: 'http://joe:hunter2@h'}", "url contains a user or password"),
         ("{kind: http_service}", "url is missing"),
@@ -74,11 +74,11 @@ async def test_each_keeps_the_contract(settings, name):
         ("{kind: pm2, targets: [all]}", "which PM2 does not read as a name"),
     ],
 )
-def test_mistakes_are_reported(tmp_path, written, told):
+def test_mistakes_are_reported(tmp_path, text, message):
     """A mistake is reported with its place, without any password."""
     path = tmp_path / "trimtab.yaml"
-    path.write_text(f"tools: {{x: {written}}}")
+    path.write_text(f"tools: {{x: {text}}}")
     with pytest.raises(SettingsError) as caught:
         load_settings(path, {})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "hunter2" not in str(caught.value)

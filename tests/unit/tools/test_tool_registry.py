@@ -57,21 +57,21 @@ def build():
 @pytest.fixture
 async def make_registry(build):
     """A function that opens a registry, which is closed at the end."""
-    racks = []
+    registries = []
 
-    async def made(memory=None, deadlines=SHORT, **settings):
+    async def open_registry(memory=None, deadlines=SHORT, **settings):
         registry = ToolRegistry(
             settings or {"a": fake_settings()}, memory or FakeKeyValueStore(), FakeClock(), build, deadlines
         )
-        racks.append(registry)
+        registries.append(registry)
         return await registry.open()
 
-    yield made
-    for registry in racks:
+    yield open_registry
+    for registry in registries:
         await registry.close()
 
 
-async def test_fetches_by_name(make_registry):
+async def test_tools_are_found_by_name(make_registry):
     """Every configured tool is found by name; the error for an unknown name lists the names."""
     registry = await make_registry(a=fake_settings(), b=fake_settings(targets=["x", "y"]))
     toolbox: Toolbox = registry
@@ -82,17 +82,17 @@ async def test_fetches_by_name(make_registry):
         registry.tool("c")
 
 
-async def test_switching_is_durable(make_registry):
+async def test_a_disabled_tool_stays_disabled(make_registry):
     """A disabled tool stays disabled after a restart until an operator or the settings enable it."""
     memory = FakeKeyValueStore()
     registry = await make_registry(memory, a=fake_settings())
-    kept = registry.tool("a")
+    tool = registry.tool("a")
     view = await registry.enable("a", enabled=False)
     assert (view.enabled, view.status.state) == (False, ToolState.DISABLED)
     with pytest.raises(RefusedError, match="a is disabled"):
         registry.tool("a")
     with pytest.raises(RefusedError, match="a is disabled"):
-        await kept.metrics("a")
+        await tool.metrics("a")
     again = await make_registry(memory, a=fake_settings())
     assert not (await again.view("a")).enabled
     assert (await again.enable("a", enabled=True)).status.state is ToolState.UP
@@ -105,7 +105,7 @@ async def test_switching_is_durable(make_registry):
     assert not (await again.view("a")).enabled
 
 
-async def test_an_unwritable_switch_changes_nothing(make_registry):
+async def test_a_choice_that_cannot_be_stored_changes_nothing(make_registry):
     """A tool keeps its state when the choice cannot be stored."""
     memory = FakeKeyValueStore()
     registry = await make_registry(memory, a=fake_settings())
@@ -178,7 +178,7 @@ async def test_a_fault_in_a_change_leaves_it_uncertain(make_registry, build):
     assert build.made[0].effects == [("a", "size", 120)]
 
 
-async def test_outer_deadlines(make_registry, build):
+async def test_calls_have_deadlines(make_registry, build):
     """A hanging call ends at the deadline: a read as an error, a change as uncertain."""
     registry = await make_registry()
     tool, inner = registry.tool("a"), build.made[0]
@@ -193,7 +193,7 @@ async def test_outer_deadlines(make_registry, build):
     assert inner.effects == []
 
 
-async def test_a_call_that_ignores_its_cancellation_ends_for_the_caller(make_registry, build, monkeypatch):
+async def test_a_call_that_ignores_its_cancellation_returns(make_registry, build, monkeypatch):
     """The caller continues even if the call ignores its cancellation."""
     monkeypatch.setattr(sandbox, "CANCEL_GRACE_S", 0.01)
     registry = await make_registry()
@@ -231,25 +231,25 @@ async def test_status_is_cached(make_registry, build):
     """Several views within a few seconds cause one status call."""
     registry = await make_registry()
     await asyncio.gather(*(registry.views() for _ in range(20)))
-    asked = [call for call in build.made[0].calls if call == ("status",)]
-    assert len(asked) == 1
+    status_calls = [call for call in build.made[0].calls if call == ("status",)]
+    assert len(status_calls) == 1
     registry._clock.tick(6)
     await registry.view("a")
     assert len([call for call in build.made[0].calls if call == ("status",)]) == 2
 
 
 async def test_views_and_targets(make_registry, build):
-    """A view has modes and targets; a target has what was read and why the rest is missing."""
+    """A view has modes and targets; a target has its readings and the reason for missing ones."""
     registry = await make_registry(a=fake_settings(mode={"size": "auto"}, targets=["x"]))
     view = await registry.view("a")
     assert (view.modes, view.targets) == ({"*": Mode.RECOMMEND, "size": Mode.AUTO}, ("x",))
-    seen = await registry.target("a", "x")
-    assert (seen.metrics, seen.problem) == ({"fake_up": 1.0}, "")
-    assert [(knob.name, reading.value) for knob, reading in seen.knobs] == [("size", 100)]
+    target = await registry.target("a", "x")
+    assert (target.metrics, target.problem) == ({"fake_up": 1.0}, "")
+    assert [(knob.name, reading.value) for knob, reading in target.knobs] == [("size", 100)]
     build.made[0].respond_with("knobs", ToolError("a is away"))
-    seen = await registry.target("a", "x")
-    assert (seen.knobs, seen.problem) == ((), "a is away")
-    assert seen.metrics
+    target = await registry.target("a", "x")
+    assert (target.knobs, target.problem) == ((), "a is away")
+    assert target.metrics
     with pytest.raises(NotFoundError):
         await registry.target("a", "y")
     await registry.enable("a", enabled=False)
@@ -260,17 +260,17 @@ async def test_reload(make_registry, build):
     """A reload adds new tools, replaces changed ones, keeps unchanged ones and closes removed ones."""
     registry = await make_registry(a=fake_settings(), b=fake_settings(), c=fake_settings())
     a, b, c = build.made
-    kept, gone = registry.tool("b"), registry.tool("c")
+    unchanged, removed = registry.tool("b"), registry.tool("c")
     await registry.reload(
         {"a": fake_settings(), "b": fake_settings(trial=True, targets=["b", "x"]), "d": fake_settings()}
     )
     assert registry.names() == ["a", "b", "d"]
     assert registry.tool("b").targets == ("b", "x")
-    assert await kept.metrics("b")
+    assert await unchanged.metrics("b")
     await settle()
     assert (a.close_count, b.close_count, c.close_count) == (0, 1, 1)
     with pytest.raises(RefusedError, match="no longer configured"):
-        await gone.metrics("c")
+        await removed.metrics("c")
 
 
 async def test_a_tool_that_cannot_be_built_is_quarantined(make_registry, build):
@@ -289,13 +289,13 @@ async def test_a_replaced_tool_finishes_its_calls(make_registry, build):
     registry = await make_registry(deadlines=Deadlines(5, 5), a=fake_settings())
     old = build.made[0]
     old.gates["metrics"] = asyncio.Event()
-    asking = asyncio.create_task(registry.tool("a").metrics("a"))
+    call_task = asyncio.create_task(registry.tool("a").metrics("a"))
     await settle()
     await registry.reload({"a": fake_settings(trial=True)})
     assert registry.tool("a").trial
     assert old.close_count == 0
     old.gates["metrics"].set()
-    assert await asking == {"fake_up": 1.0}
+    assert await call_task == {"fake_up": 1.0}
     await settle()
     assert old.close_count == 1
 
@@ -335,10 +335,10 @@ async def test_a_hundred_swaps_under_load(make_registry, build):
     assert len(build.made) > 100
     assert {tool.close_count for tool in build.made} == {1}
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    left = [weakref.ref(tool) for tool in build.made]
+    references = [weakref.ref(tool) for tool in build.made]
     build.made.clear()
     gc.collect()
-    assert [ref for ref in left if ref() is not None] == []
+    assert [ref for ref in references if ref() is not None] == []
 
 
 def test_every_kind_of_the_catalogue_is_known():

@@ -24,44 +24,44 @@ ACTIONS = {"scale_up": WebhookAction(help="One replica more.", risk=Risk.LOW, id
 
 def make_tool(url, **settings):
     """A tool for a receiver, at a fixed time."""
-    given = {"secret": SecretStr(SECRET), "targets": ("web", "api"), **settings}
+    options = {"secret": SecretStr(SECRET), "targets": ("web", "api"), **settings}
     return Webhook(
-        "ops", WebhookTool(kind="webhook", url=url, actions=ACTIONS, **given), lambda: NOW_S * 10**9
+        "ops", WebhookTool(kind="webhook", url=url, actions=ACTIONS, **options), lambda: NOW_S * 10**9
     )
 
 
 def parse_request(request):
-    """(first line, headers, body) of a request."""
+    """Return first line, headers and body of a request."""
     head, _, body = request.partition(b"\r\n\r\n")
     line, *rest = head.decode().split("\r\n")
     return line, {name.lower(): value for name, _, value in (h.partition(": ") for h in rest)}, body
 
 
 @pytest.mark.parametrize(
-    ("written", "key"),
+    ("secret", "key"),
     [
         (SECRET, SECRET.encode()),
         ("whsec_" + base64.b64encode(b"b" * 24).decode(), b"b" * 24),
     ],
 )
-async def test_what_is_sent(written, key):
+async def test_requests_are_signed(secret, key):
     """The receiver gets the action and can verify signature and time."""
     async with start_raw_server(http_response(202, b"on it")) as server:
-        made = make_tool(f"{server.url}/hooks/trimtab?team=a", secret=SecretStr(written))
-        assert await made.run("web", "scale_up", "key-1") == "accepted (HTTP 202) on it"
-        await made.close()
+        tool = make_tool(f"{server.url}/hooks/trimtab?team=a", secret=SecretStr(secret))
+        assert await tool.run("web", "scale_up", "key-1") == "accepted (HTTP 202) on it"
+        await tool.close()
     line, headers, body = parse_request(server.requests[0])
     assert line == "POST /hooks/trimtab?team=a HTTP/1.1"
     assert json.loads(body) == {"tool": "ops", "target": "web", "action": "scale_up", "key": "key-1"}
     assert (headers["webhook-id"], headers["idempotency-key"]) == ("key-1", "key-1")
     assert headers["webhook-timestamp"] == str(NOW_S)
-    signed = hmac.new(key, f"key-1.{NOW_S}.".encode() + body, hashlib.sha256).digest()
-    assert headers["webhook-signature"] == "v1," + base64.b64encode(signed).decode()
+    signature = hmac.new(key, f"key-1.{NOW_S}.".encode() + body, hashlib.sha256).digest()
+    assert headers["webhook-signature"] == "v1," + base64.b64encode(signature).decode()
     assert SECRET not in server.requests[0].decode()
 
 
 @pytest.mark.parametrize(
-    ("answer", "drip_s", "error", "told"),
+    ("answer", "drip_s", "error", "message"),
     [
         (None, 0, ToolUncertainError, "within 0.2 s; .*not sent again"),
         (http_response(200, b"0123456789"), 0.05, ToolUncertainError, "within 0.2 s"),
@@ -74,40 +74,40 @@ async def test_what_is_sent(written, key):
         (http_response(409), 0, ToolError, "HTTP 409"),
     ],
 )
-async def test_a_lost_answer_is_uncertain(monkeypatch, answer, drip_s, error, told):
+async def test_a_lost_answer_is_uncertain(monkeypatch, answer, drip_s, error, message):
     """A lost answer is uncertain, and the request was sent once."""
     monkeypatch.setattr(webhook_tool, "REQUEST_TIMEOUT_S", 0.2)
     async with start_raw_server(answer, drip_s) as server:
-        made = make_tool(server.url)
-        with pytest.raises(error, match=told) as caught:
-            await made.run("web", "scale_up", "key-1")
+        tool = make_tool(server.url)
+        with pytest.raises(error, match=message) as caught:
+            await tool.run("web", "scale_up", "key-1")
         assert isinstance(caught.value, ToolUncertainError) == (error is ToolUncertainError)
         assert len(server.requests) == 1
-        await made.close()
+        await tool.close()
 
 
-async def test_what_was_not_sent_is_certain(tmp_path):
+async def test_an_unsent_request_is_a_certain_error(tmp_path):
     """A refused connection, a missing secret file and a short secret are certain errors."""
     url = f"http://127.0.0.1:{free_port()}"
-    for settings, told in (
+    for settings, message in (
         ({}, "connect"),
         ({"secret": None, "secret_file": tmp_path / "none"}, "secret_file cannot be read"),
         ({"secret": SecretStr("short")}, "has 5 usable bytes; at least 24"),
         ({"secret": SecretStr("whsec_no base64!")}, "has 0 usable bytes"),
     ):
-        made = make_tool(url, **settings)
-        with pytest.raises(ToolError, match=told) as caught:
-            await made.run("web", "scale_up", "key-1")
+        tool = make_tool(url, **settings)
+        with pytest.raises(ToolError, match=message) as caught:
+            await tool.run("web", "scale_up", "key-1")
         assert not isinstance(caught.value, ToolUncertainError)
-        assert (await made.status()).state is ToolState.UNREACHABLE
-        await made.close()
+        assert (await tool.status()).state is ToolState.UNREACHABLE
+        await tool.close()
 
 
 async def test_status_sends_no_request():
     """The status only checks that the receiver accepts connections."""
     async with start_raw_server(http_response(200)) as server:
-        made = make_tool(server.url)
-        status = await made.status()
+        tool = make_tool(server.url)
+        status = await tool.status()
         assert (status.state, server.requests) == (ToolState.UP, [])
         assert status.detail.endswith("accepts connections; no request was sent")
 
@@ -115,41 +115,41 @@ async def test_status_sends_no_request():
 async def test_metadata_addresses_are_refused(monkeypatch):
     """A name that resolves to a metadata address is not connected to."""
     patch_dns(monkeypatch, "169.254.169.254")
-    made = make_tool("http://hooks.example")
-    assert (await made.status()).state is ToolState.UNREACHABLE
+    tool = make_tool("http://hooks.example")
+    assert (await tool.status()).state is ToolState.UNREACHABLE
     with pytest.raises(ToolError, match="refused"):
-        await made.run("web", "scale_up", "key-1")
+        await tool.run("web", "scale_up", "key-1")
 
 
-async def test_it_does_what_is_declared_and_nothing_else():
+async def test_only_declared_actions_are_run():
     """The actions are those of the settings; there are no knobs and no metrics."""
-    made = make_tool("http://127.0.0.1:1")
-    assert await made.actions("web") == (ToolAction("scale_up", "One replica more.", Risk.LOW, False, True),)
-    assert (await made.knobs("web"), await made.metrics("web")) == ((), {})
+    tool = make_tool("http://127.0.0.1:1")
+    assert await tool.actions("web") == (ToolAction("scale_up", "One replica more.", Risk.LOW, False, True),)
+    assert (await tool.knobs("web"), await tool.metrics("web")) == ((), {})
     with pytest.raises(NotFoundError, match="no action 'scale_down'"):
-        await made.run("web", "scale_down", "k")
+        await tool.run("web", "scale_down", "k")
     with pytest.raises(RefusedError, match="'db' is not one of"):
-        await made.run("db", "scale_up", "k")
-    for call in (made.read("web", "size"), made.apply("web", "size", 1, 2)):
+        await tool.run("db", "scale_up", "k")
+    for call in (tool.read("web", "size"), tool.apply("web", "size", 1, 2)):
         with pytest.raises(NotFoundError, match="no knob 'size'"):
             await call
     with pytest.raises(NotFoundError, match="no target 'db'"):
-        await made.actions("db")
-    shown = made.command("web", "scale_up", None) + made.grant()
-    assert '"action":"scale_up"' in shown
-    assert SECRET not in shown
+        await tool.actions("db")
+    output = tool.command("web", "scale_up", None) + tool.grant()
+    assert '"action":"scale_up"' in output
+    assert SECRET not in output
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"actions": {}}, "at least 1"),
         ({"secret": None}, "set either secret or secret_file"),
         ({"actions": {"Scale Up": {"help": "x"}}}, "lower-case letters"),
     ],
 )
-def test_invalid_settings(settings, told):
+def test_invalid_settings(settings, message):
     """Settings without a secret, without actions or with invalid names are refused."""
-    given = {"url": "http://h", "secret": SECRET, "actions": ACTIONS, **settings}
-    with pytest.raises(ValidationError, match=told):
-        WebhookTool(kind="webhook", **given)
+    options = {"url": "http://h", "secret": SECRET, "actions": ACTIONS, **settings}
+    with pytest.raises(ValidationError, match=message):
+        WebhookTool(kind="webhook", **options)
