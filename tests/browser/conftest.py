@@ -1,4 +1,4 @@
-"""A headless Chromium and a page that is signed in; a page that complains fails its test."""
+"""Fixtures of browser tests: headless Chromium, a dashboard, pages that fail a test on console errors."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-from tests.browser.world import DIST, World, serving
+from tests.browser.dashboard_server import DIST, DashboardServer, serve_dashboard
 
 _ARGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -15,7 +15,7 @@ _ARGS = (
 )  # fmt: skip
 DESK = {"width": 1280, "height": 860}
 PHONE = {"width": 390, "height": 844}
-expect.set_options(timeout=15_000)  # a machine may be busy with other tests
+expect.set_options(timeout=15_000)  # ms; other tests may load the machine
 
 
 @pytest.fixture(scope="module")
@@ -30,47 +30,47 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[World]:
+def shared_dashboard() -> Iterator[DashboardServer]:
     if not (DIST / "index.html").is_file():
         pytest.skip("the dashboard is not built: make web")
-    with serving() as world:
-        yield world
+    with serve_dashboard() as dashboard:
+        yield dashboard
 
 
 @pytest.fixture
-def world(served: World) -> World:
-    served.seed()
-    return served
+def dashboard(shared_dashboard: DashboardServer) -> DashboardServer:
+    shared_dashboard.seed()
+    return shared_dashboard
 
 
 @pytest.fixture
-def open_page(browser: Browser, world: World) -> Iterator[Callable[..., Page]]:
-    """Opens a page of the dashboard, signed in unless told otherwise.
+def open_page(browser: Browser, dashboard: DashboardServer) -> Iterator[Callable[..., Page]]:
+    """Open a page of the dashboard, signed in by default.
 
-    At the end of the test no page may have complained, but for what `page.expected` allows.
+    The test fails if a page logged an error or a warning.
     """
     pages: list[tuple[Page, list[str]]] = []
 
-    def opened(address: str = "#/", signed_in: bool = True, **context: Any) -> Page:
+    def open_address(address: str = "#/", signed_in: bool = True, **context: Any) -> Page:
         page = browser.new_context(**{"viewport": DESK, **context}).new_page()
         complaints: list[str] = []
-        page.on("console", lambda message: _note(message, complaints))
+        page.on("console", lambda message: _collect_complaint(message, complaints))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.set_default_timeout(8000)
         pages.append((page, complaints))
         if signed_in:
-            page.goto(world.login_link())
-        page.goto(f"{world.url}/{address}")
+            page.goto(dashboard.login_link())
+        page.goto(f"{dashboard.url}/{address}")
         return page
 
-    yield opened
+    yield open_address
     found = [complaint for _, complaints in pages for complaint in complaints]
     for page, _ in pages:
         page.context.close()
     assert found == []
 
 
-def _note(message: ConsoleMessage, complaints: list[str]) -> None:
-    """Chromium reports every 401, 404 and lost connection; tests assert what the page makes of it."""
+def _collect_complaint(message: ConsoleMessage, complaints: list[str]) -> None:
+    """Collect errors and warnings, except the failed requests that tests cause on purpose."""
     if message.type in {"error", "warning"} and not message.text.startswith("Failed to load resource"):
         complaints.append(message.text)

@@ -8,19 +8,19 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PHONE
-from tests.browser.planning.plan_world import LOAD, PlanWorld, level
-from tests.browser.world import CPU, MINUTE, now_ns
+from tests.browser.dashboard_server import CPU, MINUTE, now_ns
+from tests.browser.planning.planning_dashboard import LOAD, PlanningDashboard, level
 
 Open = Callable[..., Page]
 SERIES = f"#/series/{LOAD.id}"
 
 
-def test_what_is_ahead_is_drawn_behind_the_samples_and_told(open_page: Open) -> None:
-    """The fan stands where no sample is yet; keys walk into it; who made it, when, and how sure is said."""
+def test_the_forecast_is_drawn_after_the_samples_and_described(open_page: Open) -> None:
+    """The forecast follows the samples; the cursor reaches it; model, time and confidence are shown."""
     page = open_page(SERIES)
-    said = page.locator(".ahead")
-    expect(said).to_contain_text("by load, version 4; 14 d of history: good confidence")
-    expect(said).to_contain_text(re.compile(r"Made at \d\d:\d\d \(2 min ago\)"))
+    panel = page.locator(".ahead")
+    expect(panel).to_contain_text("by load, version 4; 14 d of history: good confidence")
+    expect(panel).to_contain_text(re.compile(r"Made at \d\d:\d\d \(2 min ago\)"))
     chart = page.get_by_role("group", name=re.compile("^Chart of http_requests_per_second"))
     chart.press("End")
     readout = page.locator(".readout")
@@ -31,8 +31,8 @@ def test_what_is_ahead_is_drawn_behind_the_samples_and_told(open_page: Open) -> 
     assert abs(shown - half_an_hour) < 3.0
 
 
-def test_half_of_the_chosen_stretch_lies_ahead(open_page: Open) -> None:
-    """Who chooses a day sees the next half of one, though only an hour of the past is known."""
+def test_half_of_the_chosen_range_is_forecast(open_page: Open) -> None:
+    """A range of one day shows half a day of forecast, even with only an hour of history."""
     page = open_page(f"{SERIES}?range=1d", timezone_id="UTC")
     expect(page.locator(".ahead")).to_be_visible()
     page.get_by_role("group", name=re.compile("^Chart of http_requests_per_second")).press("End")
@@ -44,55 +44,57 @@ def test_half_of_the_chosen_stretch_lies_ahead(open_page: Open) -> None:
     assert 12 * 60 - 10 <= ahead <= 12 * 60
 
 
-def test_what_had_been_forecast_stands_beside_what_came(open_page: Open) -> None:
-    """How many values lay in the band of an hour before, and how far its median was off, is counted."""
+def test_earlier_forecasts_are_compared_with_samples(open_page: Open) -> None:
+    """The page shows how many values fell within the earlier forecast and the error of its median."""
     page = open_page(SERIES)
-    said = page.locator(".ahead")
-    expect(said).to_contain_text(
-        "Of 12 values shown that were forecast 1 h before, 11 came to lie in the band"
+    panel = page.locator(".ahead")
+    expect(panel).to_contain_text(
+        "Forecasts made 1 h earlier: 11 of 12 values fell within the 5\N{EN DASH}95 % band"
     )
-    expect(said).to_contain_text(re.compile(r"the median was off by [4-9]\.\d\d/s on average"))
+    expect(panel).to_contain_text(re.compile(r"error of the median: [4-9]\.\d\d/s"))
     chart = page.get_by_role("group", name=re.compile("^Chart of"))
     chart.press("Home")
     for _ in range(20):
         chart.press("ArrowRight")
-    expect(page.locator(".is-more")).to_contain_text(re.compile(r"^had been forecast\d"))
+    expect(page.locator(".is-more")).to_contain_text(re.compile(r"^earlier forecast\d"))
 
 
-def test_little_history_is_low_confidence_and_no_past_is_said(open_page: Open, world: PlanWorld) -> None:
-    """A forecast by seasonal naive on hours is told as such; what cannot be compared yet is not."""
-    (told,) = world.modelling.current_forecasts
-    world.modelling.current_forecasts = [
-        replace(told, model="seasonal_naive", version="", confidence="low", past_s=10_800.0)
+def test_little_history_gives_low_confidence(open_page: Open, dashboard: PlanningDashboard) -> None:
+    """A forecast by seasonal naive on hours of history shows low confidence and no accuracy yet."""
+    (forecast,) = dashboard.model_service.current_forecasts
+    dashboard.model_service.current_forecasts = [
+        replace(forecast, model="seasonal_naive", version="", confidence="low", past_s=10_800.0)
     ]
-    world.modelling.past_forecasts.clear()
+    dashboard.model_service.past_forecasts.clear()
     page = open_page(SERIES)
     expect(page.locator(".ahead")).to_contain_text("by seasonal naive; 3 h of history: low confidence")
-    expect(page.locator(".ahead")).to_contain_text("as soon as a forecast is an hour old")
-    expect(page.get_by_text("had been forecast")).to_have_count(0)
+    expect(page.locator(".ahead")).to_contain_text("once a forecast is an hour old")
+    expect(page.get_by_text("earlier forecast")).to_have_count(0)
 
 
 @pytest.mark.parametrize(
     ("made", "problem", "words"),
     [
-        (1, "", "It is not forecast: only series that are a load are"),  # others are
-        (None, "", "Nothing is forecast yet"),  # soon after the start
-        (1, "Prometheus does not answer", "It is not forecast now: Prometheus does not answer."),
+        (1, "", "This series has no forecast. Only load series"),  # other series are forecast
+        (None, "", "No forecasts yet"),  # soon after the start
+        (1, "Prometheus does not answer", "No forecast: Prometheus does not answer."),
     ],
 )
-def test_without_a_forecast_it_is_said_why(
-    open_page: Open, world: PlanWorld, made: int | None, problem: str, words: str
+def test_a_missing_forecast_is_explained(
+    open_page: Open, dashboard: PlanningDashboard, made: int | None, problem: str, words: str
 ) -> None:
-    """A series that is not forecast has its picture as before, and a sentence."""
-    world.modelling.view = replace(world.modelling.view, made=made and now_ns(), problem=problem)
+    """A series without a forecast shows its chart and the reason."""
+    dashboard.model_service.view = replace(
+        dashboard.model_service.view, made=made and now_ns(), problem=problem
+    )
     page = open_page(f"#/series/{CPU.id}")
     expect(page.locator(".plots canvas")).to_have_count(2)
     expect(page.locator(".ahead")).to_have_text(re.compile(re.escape(words)))
     expect(page.locator(".is-more")).to_have_count(0)
 
 
-def test_one_may_zoom_into_what_is_ahead(open_page: Open) -> None:
-    """Zooming out goes on behind now, to the end of the forecast at most."""
+def test_the_chart_zooms_into_the_forecast(open_page: Open) -> None:
+    """Zooming out extends past now, to the end of the forecast at most."""
     page = open_page(SERIES)
     expect(page.locator(".ahead")).to_be_visible()
     for _ in range(6):
@@ -104,7 +106,7 @@ def test_one_may_zoom_into_what_is_ahead(open_page: Open) -> None:
 
 
 def test_the_series_page_with_a_forecast_fits_a_phone(open_page: Open) -> None:
-    """It is no wider than 390 px."""
+    """The series page with a forecast is no wider than 390 px."""
     page = open_page(SERIES, viewport=PHONE)
     expect(page.locator(".ahead")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -1,20 +1,20 @@
-"""How a person decides."""
+"""Helpers for cards and confirmation dialogs."""
 
 from playwright.sync_api import Locator, Page, expect
 
 
 def card(page: Page, title: str) -> Locator:
-    """The card of a recommendation or an action."""
+    """Return the card of a recommendation or an action."""
     return page.get_by_role("article", name=title)
 
 
 def dialog(page: Page) -> Locator:
-    """The question that is open."""
+    """Return the open dialog."""
     return page.get_by_role("dialog")
 
 
-def answer(page: Page, verb: str, reason: str | None = None) -> None:
-    """Give a reason, press the button, and wait until the question is gone."""
+def confirm(page: Page, verb: str, reason: str | None = None) -> None:
+    """Enter a reason if given, press the button `verb`, and wait until the dialog closes."""
     if reason is not None:
         dialog(page).get_by_role("textbox").fill(reason)
     dialog(page).get_by_role("button", name=verb, exact=True).click()

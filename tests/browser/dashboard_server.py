@@ -1,4 +1,4 @@
-"""A small world of series behind the real API, served on loopback for a browser to look at."""
+"""The dashboard and the real API on loopback, with fake stores that tests fill."""
 
 import asyncio
 import socket
@@ -34,13 +34,16 @@ ENDED = "01J80000000000000000000800"
 
 
 def now_ns() -> int:
-    """The browser's clock is the real one, so the world's times follow it; a multiple of the interval."""
+    """Return the real time in ns, as the browser does, rounded down to the scrape interval."""
     return time.time_ns() // STEP * STEP
 
 
 @dataclass
-class World:
-    """What the API shows, and the hand that changes it."""
+class DashboardServer:
+    """The data behind the API, with methods that change it and publish events.
+
+    `ports` holds incidents, actions and tools; None means that actions are not enabled.
+    """
 
     clock: FakeClock = field(default_factory=lambda: FakeClock(now_ns()))
     live: FakeLiveView = field(default_factory=FakeLiveView)
@@ -50,20 +53,19 @@ class World:
     secret: str = ""
     loop: asyncio.AbstractEventLoop | None = None
     ports: LoopPorts | None = None
-    """Of incidents, actions and tools; None = nothing acts here."""
 
-    def view(self, key: SeriesKey, **changed: Any) -> None:
-        """Show a series; what is not given is healthy."""
+    def add_series(self, key: SeriesKey, **changed: Any) -> None:
+        """Add a series; fields that are not given are healthy."""
         self.live.views[key.id] = series_view(key, **{"time": now_ns(), **changed})
 
-    def anomaly(self, key: SeriesKey, anomaly_id: str, start: int, **changed: Any) -> Anomaly:
+    def add_anomaly(self, key: SeriesKey, anomaly_id: str, start: int, **changed: Any) -> Anomaly:
         """Store an anomaly."""
         anomaly = anomaly_of(key, anomaly_id, **{"start": start, "peak_time": start + STEP, **changed})
         self.store.save_anomaly(anomaly)
         return anomaly
 
-    def row(self, key: SeriesKey, time_ns: int, value: float, score: float) -> None:
-        """One scored sample, expected at 0.04 to 0.12."""
+    def add_score(self, key: SeriesKey, time_ns: int, value: float, score: float) -> None:
+        """Append one scored sample whose expected range is 0.04 to 0.12."""
         columns = {"anomaly_score": [score], "yhat": [0.08], "yhat_lower": [0.04], "yhat_upper": [0.12]}
         self.score_log.append([key], tick_scores(key.source, time_ns, [value], **columns))
 
@@ -72,27 +74,27 @@ class World:
         assert self.loop is not None
         self.loop.call_soon_threadsafe(self.live.publish, event, data)
 
-    def tick(self) -> None:
-        """A tick of the host source."""
+    def publish_tick(self) -> None:
+        """Publish a tick of the source `host`."""
         self.publish("tick", {"source": "host", "time": now_ns(), "series": 60, "unusual": 1})
 
-    def tell(self, anomaly: Anomaly) -> None:
-        """An anomaly that opened or changed."""
+    def publish_anomaly(self, anomaly: Anomaly) -> None:
+        """Publish an anomaly that opened or changed."""
         self.publish("anomaly", anomaly_json(anomaly))
 
     def login_link(self) -> str:
-        """As `trimtab up` prints it."""
+        """Return a login link like the one that `trimtab up` prints."""
         return api_keys.create_login_url(self.store, self.clock, self.url)
 
-    def calm(self) -> None:
-        """Nothing unusual, nothing recorded."""
+    def clear_anomalies(self) -> None:
+        """Remove all anomalies and the scores that belong to them."""
         self.store.by_id.clear()
         for view in list(self.live.views.values()):
             if view.anomaly_id:
                 self.live.views[view.id] = series_view(CPU)
 
     def seed(self) -> None:
-        """Sixty series, one unusual, one learning, one hostile; an hour of scores; three sources."""
+        """Add 60 series (one anomalous, one learning, one with HTML in a label), scores and three sources."""
         now = now_ns()
         self.clock.time = now
         self.live.views.clear()
@@ -102,9 +104,11 @@ class World:
         self._seed_series()
         for i in range(720, 0, -1):
             hot = i <= 48
-            self.row(CPU, now - i * STEP, 0.9 if hot else 0.08 + 0.01 * (i % 3), 5.0 if hot else 0.2)
-        self.anomaly(CPU, OPEN, now - 4 * MINUTE, value=0.9, expected=0.08, lower=0.04, upper=0.12, score=5.0)
-        self.anomaly(
+            self.add_score(CPU, now - i * STEP, 0.9 if hot else 0.08 + 0.01 * (i % 3), 5.0 if hot else 0.2)
+        self.add_anomaly(
+            CPU, OPEN, now - 4 * MINUTE, value=0.9, expected=0.08, lower=0.04, upper=0.12, score=5.0
+        )
+        self.add_anomaly(
             DISK, ENDED, now - 50 * MINUTE, end=now - 40 * MINUTE, value=9e6, lower=1e6, upper=3e6,
             detectors=("seasonal_residual", "ew_zscore"), reason="recovered",
         )  # fmt: skip
@@ -119,32 +123,32 @@ class World:
         }  # fmt: skip
 
     def _seed_series(self) -> None:
-        self.view(
+        self.add_series(
             CPU, unit="ratio", value=0.9, anomaly_score=5.0, yhat=0.08, yhat_lower=0.04, yhat_upper=0.12,
             anomaly_id=OPEN,
         )  # fmt: skip
-        self.view(DISK, unit="B/s", value=2e6, yhat=2e6, yhat_lower=1e6, yhat_upper=3e6)
+        self.add_series(DISK, unit="B/s", value=2e6, yhat=2e6, yhat_lower=1e6, yhat_upper=3e6)
         unscored: dict[str, Any] = {
             "anomaly_score": None,
             "yhat": None,
             "yhat_lower": None,
             "yhat_upper": None,
         }
-        self.view(NEW, unit="B", value=6.4e9, learning_s=230.0, **unscored)
-        self.view(HOSTILE)
+        self.add_series(NEW, unit="B", value=6.4e9, learning_s=230.0, **unscored)
+        self.add_series(HOSTILE)
         for i in range(56):
-            self.view(SeriesKey.of("host", f"filler_{i:02}", {"n": str(i)}), anomaly_score=0.01 * i)
+            self.add_series(SeriesKey.of("host", f"filler_{i:02}", {"n": str(i)}), anomaly_score=0.01 * i)
 
-    def filler_anomalies(self, n: int) -> None:
-        """So many ended anomalies, older than the others."""
+    def add_ended_anomalies(self, n: int) -> None:
+        """Add `n` ended anomalies that are older than the others."""
         start = now_ns() - 3 * 3600 * SECOND
         for i in range(n):
             key = SeriesKey.of("host", f"filler_{i % 56:02}", {"n": str(i % 56)})
-            self.anomaly(key, f"01J7{i:022}", start, end=start + MINUTE, reason="recovered")
+            self.add_anomaly(key, f"01J7{i:022}", start, end=start + MINUTE, reason="recovered")
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens."""
+    """A uvicorn server that sets an event once it listens."""
 
     def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
         super().__init__(config)
@@ -155,14 +159,16 @@ class _Server(uvicorn.Server):
         self._listening.set()
 
 
-async def _serve(world: World, port: int, started: threading.Event, stop: threading.Event) -> None:
+async def _serve(
+    dashboard: DashboardServer, port: int, started: threading.Event, stop: threading.Event
+) -> None:
     app = create_app(
-        live=world.live, store=world.store, score_log=world.score_log, settings=Api(port=port),
-        clock=world.clock, web_dir=DIST, metrics_text=lambda: "", version="0.1.0", loop=world.ports,
+        live=dashboard.live, store=dashboard.store, score_log=dashboard.score_log, settings=Api(port=port),
+        clock=dashboard.clock, web_dir=DIST, metrics_text=lambda: "", version="0.1.0", loop=dashboard.ports,
     )  # fmt: skip
     config = uvicorn.Config(app, "127.0.0.1", port, log_level="error", ws="none", lifespan="on")
     server = _Server(config, started)
-    world.loop = asyncio.get_running_loop()
+    dashboard.loop = asyncio.get_running_loop()
     serving = asyncio.create_task(server.serve())
     await asyncio.to_thread(stop.wait)
     stop_streams(app)
@@ -171,18 +177,18 @@ async def _serve(world: World, port: int, started: threading.Event, stop: thread
 
 
 @contextmanager
-def serving(world: World | None = None) -> Iterator[World]:
-    """The world, served until the block ends."""
-    world = world or World()
+def serve_dashboard(dashboard: DashboardServer | None = None) -> Iterator[DashboardServer]:
+    """Serve the dashboard until the block ends."""
+    dashboard = dashboard or DashboardServer()
     port = free_port()
-    world.url = f"http://127.0.0.1:{port}"
-    _, world.secret = api_keys.create_key(world.store, world.clock, "tester", ["admin"])
+    dashboard.url = f"http://127.0.0.1:{port}"
+    _, dashboard.secret = api_keys.create_key(dashboard.store, dashboard.clock, "tester", ["admin"])
     started, stop = threading.Event(), threading.Event()
-    thread = threading.Thread(target=lambda: asyncio.run(_serve(world, port, started, stop)), daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(_serve(dashboard, port, started, stop)), daemon=True)
     thread.start()
     try:
         assert started.wait(20), "the API did not start"
-        yield world
+        yield dashboard
     finally:
         stop.set()
         thread.join(20)

@@ -1,12 +1,12 @@
-"""The world with a load that is forecast, services that are scaled with it, and the model that forecasts."""
+"""A dashboard with a forecast load, two capacity targets and the model behind the forecast."""
 
 import math
 from dataclasses import replace
 
 import numpy as np
 
-from tests.browser.control_loop_world import HOUR, LoopWorld, ulid
-from tests.browser.world import MINUTE, STEP, now_ns
+from tests.browser.control_loop_dashboard import HOUR, ControlLoopDashboard, ulid
+from tests.browser.dashboard_server import MINUTE, STEP, now_ns
 from tests.builders.series import tick_scores
 from tests.fakes.fake_models import FakeModelService
 from trimtab.engine.api.shapes.examples import CAPACITY, FORECAST, MODEL, PIPELINE_RUN, RECOMMENDATION
@@ -26,21 +26,21 @@ SPREAD = {"0.05": -26.0, "0.5": 0.0, "0.9": 21.0, "0.95": 29.0, "0.99": 47.0}
 
 
 def level(time_ns: int) -> float:
-    """Of the load: 120 requests/s, more and less within four hours."""
+    """Return the load in requests/s: a sine around 120 with a period of four hours."""
     return 120.0 + 40.0 * math.sin(2 * math.pi * (time_ns % (4 * HOUR)) / (4 * HOUR))
 
 
-class PlanWorld(LoopWorld):
-    """As LoopWorld, with forecasts."""
+class PlanningDashboard(ControlLoopDashboard):
+    """A dashboard server with the control loop, forecasts, capacity and models."""
 
     @property
-    def modelling(self) -> FakeModelService:
-        """What is forecast."""
-        assert self.acting.models is not None
-        return self.acting.models
+    def model_service(self) -> FakeModelService:
+        """Return the fake model service."""
+        assert self.control_loop.models is not None
+        return self.control_loop.models
 
     def seed(self) -> None:
-        """A load with an hour behind and a day ahead; two services; four versions; four runs."""
+        """Add a load with history and forecast, two capacity targets, four versions and four runs."""
         super().seed()
         self._seed_load()
         self._seed_models()
@@ -54,7 +54,7 @@ class PlanWorld(LoopWorld):
             columns = {"anomaly_score": [0.2], "yhat": [level(t)], "yhat_lower": [level(t) - 14],
                        "yhat_upper": [level(t) + 14]}  # fmt: skip
             self.score_log.append([LOAD], tick_scores(LOAD.source, t, [value], **columns))
-        self.view(
+        self.add_series(
             LOAD, unit="1/s", value=level(now), yhat=level(now), yhat_lower=level(now) - 14,
             yhat_upper=level(now) + 14,
         )  # fmt: skip
@@ -63,19 +63,19 @@ class PlanWorld(LoopWorld):
         grow = np.linspace(0.6, 1.6, 288)
         middle = np.array([level(int(t)) for t in times])
         values = {quantile: middle + grow * off for quantile, off in SPREAD.items()}
-        self.modelling.current_forecasts = [
+        self.model_service.current_forecasts = [
             replace(FORECAST, id=LOAD.id, series=str(LOAD), made=made, start=made + ROW, values=values)
         ]
         past = made - ROW * np.arange(11, -1, -1)
         was = np.array([level(int(t)) for t in past]) + 6.0
         kept = {quantile: was + SPREAD[quantile] for quantile in ("0.05", "0.5", "0.95")}
         kept["0.95"][0] = kept["0.5"][0] = was[0] - 24.0
-        self.modelling.past_forecasts = {LOAD.id: PastForecast(LOAD.id, 3600.0, past, kept)}
+        self.model_service.past_forecasts = {LOAD.id: PastForecast(LOAD.id, 3600.0, past, kept)}
 
     def _seed_models(self) -> None:
-        now, told = now_ns(), self.modelling
-        told.calls.clear()
-        told.has_previous = True
+        now, models = now_ns(), self.model_service
+        models.calls.clear()
+        models.has_previous = True
         judged = {
             "challenger.pinball": 0.262, "challenger.mase": 0.61, "challenger.cov90": 0.897,
             "challenger.miss99": 0.014, "challenger.silent": 0.0, "challenger.points": 21_312.0,
@@ -89,7 +89,7 @@ class PlanWorld(LoopWorld):
             {name: figure for name, figure in judged.items() if not name.startswith("champion.")}, 0.29,
             "passed the gate",
         )  # fmt: skip
-        told.view = replace(
+        models.view = replace(
             MODEL, serving="4", made=now - 2 * MINUTE, series=37, error=0.29, problem="",
             versions=(
                 replace(
@@ -107,7 +107,7 @@ class PlanWorld(LoopWorld):
             refused={"6": "6: has no manifest.json, but ['model.pkl']"},
         )  # fmt: skip
         done = replace(PIPELINE_RUN, started=now - 2 * HOUR, ended=now - 2 * HOUR + 4 * MINUTE)
-        told.finished_runs = [
+        models.finished_runs = [
             replace(
                 done, id=ulid(99), state=RunState.RUNNING, by="anna", started=now - MINUTE, ended=None,
                 stage="judge", progress=0.42, said="",
@@ -119,7 +119,7 @@ class PlanWorld(LoopWorld):
 
     def _seed_capacity(self) -> None:
         now = now_ns()
-        self.acting.capacity.clear()
+        self.control_loop.capacity.clear()
         checkout = replace(
             CAPACITY, time=now, load_id=LOAD.id,
             path=LoadPath(
@@ -133,8 +133,8 @@ class PlanWorld(LoopWorld):
             capacity_per_replica=None, startup_s=Estimate(180.0, 180.0, 180.0, "assumed"), cost_per_day=None,
             wanted_cost_per_day=None, load_id="", series_ids=(),
         )  # fmt: skip
-        self.acting.capacity.update({"checkout": checkout, "orders pool": pool})
-        self.acting.ledger.recommendations_by_id[ADVICE] = replace(
+        self.control_loop.capacity.update({"checkout": checkout, "orders pool": pool})
+        self.control_loop.ledger.recommendations_by_id[ADVICE] = replace(
             RECOMMENDATION, id=ADVICE, tool="pm2", target="checkout", subject="instances", before=5, after=6,
             title="Give checkout 6 replicas before the load is there", incident_id=None, effect=None,
             created=now, expires=now + 15 * MINUTE, shadow=None,

@@ -1,8 +1,8 @@
-"""The world of series with a Redis in it whose keys are evicted too soon, and what would help."""
+"""A dashboard with incidents, recommendations, actions and tools: a Redis that evicts keys too soon."""
 
 from dataclasses import dataclass, field, replace
 
-from tests.browser.world import MINUTE, STEP, World, now_ns
+from tests.browser.dashboard_server import MINUTE, STEP, DashboardServer, now_ns
 from tests.builders.series import SECOND, tick_scores
 from tests.fakes.fake_control_loop import FakeControlLoop
 from trimtab.engine.api.shapes.examples import ACTION, CHANGE, INCIDENT, RECOMMENDATION, TARGET, TOOL
@@ -37,7 +37,7 @@ HOSTILE = "<img src=x onerror=alert(2)>"
 
 
 def ulid(number: int, time: str = "01JGFJJZ00") -> str:
-    """A ULID whose order is that of the number."""
+    """Return a ULID that sorts by the number."""
     return f"{time}{number:016d}"
 
 
@@ -48,21 +48,21 @@ RUNNING, KEPT, LOST, REFUSED = ulid(72), ulid(71), ulid(70), ulid(69)
 
 
 @dataclass
-class LoopWorld(World):
-    """As World, with a loop."""
+class ControlLoopDashboard(DashboardServer):
+    """A dashboard server with the control loop enabled."""
 
-    acting: FakeControlLoop = field(init=False)
+    control_loop: FakeControlLoop = field(init=False)
 
     def __post_init__(self) -> None:
-        self.acting = FakeControlLoop(self.clock, self.live)
-        self.ports = self.acting.ports()
+        self.control_loop = FakeControlLoop(self.clock, self.live)
+        self.ports = self.control_loop.ports()
 
     def recommendation(self, recommendation_id: str) -> Recommendation:
-        """As it is stored now."""
-        return self.acting.ledger.recommendation(recommendation_id)
+        """Return the stored recommendation."""
+        return self.control_loop.ledger.recommendation(recommendation_id)
 
     def seed(self) -> None:
-        """One incident that goes on, a past one like it, three recommendations, three actions, four tools."""
+        """Add an open incident, a similar past one, three recommendations, four actions and four tools."""
         super().seed()
         self._seed_scores()
         self._seed_incidents()
@@ -88,18 +88,18 @@ class LoopWorld(World):
             self._samples(HIT, (0.61 if hot else 0.97) + wave, 6.2 if hot else 0.2, (0.955, 0.995), ago)
             late = ago <= 88
             self._samples(LATENCY, (1.9 if late else 0.21) + wave, 3.1 if late else 0.3, (0.18, 0.26), ago)
-        self.view(HIT, unit="ratio", value=0.61, anomaly_score=6.2, yhat_lower=0.955, yhat_upper=0.995)
-        self.view(LATENCY, unit="s", value=1.9, anomaly_score=3.1, yhat_lower=0.18, yhat_upper=0.26)
+        self.add_series(HIT, unit="ratio", value=0.61, anomaly_score=6.2, yhat_lower=0.955, yhat_upper=0.995)
+        self.add_series(LATENCY, unit="s", value=1.9, anomaly_score=3.1, yhat_lower=0.18, yhat_upper=0.26)
 
     def _seed_incidents(self) -> None:
-        incidents, start = self.acting.incidents, now_ns() - 8 * MINUTE
+        incidents, start = self.control_loop.incidents, now_ns() - 8 * MINUTE
         incidents.by_id.clear()
         incidents.changes_by_id.clear()
         below = {"direction": Direction.BELOW, "value": 0.61, "lower": 0.955, "upper": 0.995, "score": 6.2}
         above = {"value": 1.9, "lower": 0.18, "upper": 0.26, "score": 3.1}
         parts = (
-            self.anomaly(HIT, ulid(80, "01J8000000"), start, **below),
-            self.anomaly(LATENCY, ulid(81, "01J8000000"), start + 40 * SECOND, **above),
+            self.add_anomaly(HIT, ulid(80, "01J8000000"), start, **below),
+            self.add_anomaly(LATENCY, ulid(81, "01J8000000"), start + 40 * SECOND, **above),
         )
         suspects = (
             Suspect(
@@ -128,7 +128,7 @@ class LoopWorld(World):
         )
 
     def _seed_recommendations(self) -> None:
-        created, asked = now_ns() - 5 * MINUTE, self.acting.ledger.recommendations_by_id
+        created, asked = now_ns() - 5 * MINUTE, self.control_loop.ledger.recommendations_by_id
         asked.clear()
         assert RECOMMENDATION.effect is not None
         effect = replace(RECOMMENDATION.effect, series_id=HIT.id)
@@ -169,10 +169,10 @@ class LoopWorld(World):
         asked.update({r.id: r for r in (memory, lazy, reload, helped)})
 
     def _seed_actions(self) -> None:
-        ledger, now = self.acting.ledger, now_ns()
+        ledger, now = self.control_loop.ledger, now_ns()
         ledger.actions_by_id.clear()
         ledger.rows.clear()
-        ledger.broken, self.acting.audit_problem, self.acting.decisions.refusal = None, None, None
+        ledger.broken, self.control_loop.audit_problem, self.control_loop.decisions.refusal = None, None, None
         ledger.pause_state = replace(ledger.pause_state, on=False)
         nights = Silence(ulid(30), ("batch/*", "reports"), now - HOUR, now + HOUR, "anna", "month's end")
         ledger.silences_by_id = {nights.id: nights}
@@ -198,7 +198,7 @@ class LoopWorld(World):
             ledger.propose(action, "action executed", action.by)
 
     def _seed_tools(self) -> None:
-        box = self.acting.toolbox
+        box = self.control_loop.toolbox
         policy = Knob(
             "maxmemory-policy", KnobType.CHOICE, choices=("allkeys-lru", "allkeys-lfu", "noeviction"),
             denied=("noeviction",), help="Which keys go first.",
