@@ -4,7 +4,7 @@ import { type Query, read, write } from "./api.ts";
 import type { Change, Effect, Incident, Recommendation, Value } from "./incidents-api.ts";
 import type { Anomaly, Page } from "./types.ts";
 
-export interface Past extends Incident {
+export interface SimilarIncident extends Incident {
   done: { title: string; state: ActionState; words: string }[];
 }
 
@@ -12,7 +12,7 @@ export interface IncidentDetail extends Incident {
   anomalies: Anomaly[];
   changes: Change[];
   recommendations: Recommendation[];
-  alike: Past[];
+  alike: SimilarIncident[];
 }
 
 export type ActionState =
@@ -121,7 +121,7 @@ export interface Target {
 }
 
 /** Had it been auto: actions, and how what they were for ended without them. */
-export interface ShadowSum {
+export interface ShadowSummary {
   actions: number;
   over: number;
   done: number;
@@ -147,32 +147,32 @@ export interface AuditPage {
   next: number | null;
 }
 
-export interface Verified {
+export interface AuditVerification {
   ok: boolean;
   rows: number;
   problem: string | null;
 }
 
-const of = (...parts: string[]): string => parts.map(encodeURIComponent).join("/");
+const pathOf = (...parts: string[]): string => parts.map(encodeURIComponent).join("/");
 
-export const getIncident = (id: string, signal?: AbortSignal) => read<IncidentDetail>(of("incidents", id), {}, signal);
+export const getIncident = (id: string, signal?: AbortSignal) => read<IncidentDetail>(pathOf("incidents", id), {}, signal);
 
-export async function sayOfIncident(id: string, verb: "acknowledge" | "resolve" | "reopen", note: string): Promise<void> {
-  await write("POST", of("incidents", id, verb), { note });
+export async function updateIncident(id: string, verb: "acknowledge" | "resolve" | "reopen", note: string): Promise<void> {
+  await write("POST", pathOf("incidents", id, verb), { note });
 }
 
-const regrouped = async (response: Promise<Response>): Promise<Incident> =>
+const incidentOf = async (response: Promise<Response>): Promise<Incident> =>
   (await (await response).json()) as Incident;
 
 export const mergeIncident = (id: string, into: string) =>
-  regrouped(write("POST", of("incidents", id, "merge"), { into }));
+  incidentOf(write("POST", pathOf("incidents", id, "merge"), { into }));
 export const splitIncident = (id: string, anomaly_ids: string[]) =>
-  regrouped(write("POST", of("incidents", id, "split"), { anomaly_ids }));
+  incidentOf(write("POST", pathOf("incidents", id, "split"), { anomaly_ids }));
 
 export const getRecommendation = (id: string, signal?: AbortSignal) =>
-  read<RecommendationDetail>(of("recommendations", id), {}, signal);
+  read<RecommendationDetail>(pathOf("recommendations", id), {}, signal);
 
-export const getShadowSum = (signal?: AbortSignal) => read<ShadowSum>("recommendations/shadow", {}, signal);
+export const getShadowSummary = (signal?: AbortSignal) => read<ShadowSummary>("recommendations/shadow", {}, signal);
 
 export const getSilences = (signal?: AbortSignal) => read<{ items: Silence[] }>("silences", { over: true }, signal);
 
@@ -181,34 +181,34 @@ export async function addSilence(silence: { entities: string[]; from: string | n
 }
 
 export async function endSilence(id: string): Promise<void> {
-  await write("DELETE", of("silences", id));
+  await write("DELETE", pathOf("silences", id));
 }
 
 export async function decide(id: string, verb: "approve" | "dismiss" | "schedule", body?: object): Promise<void> {
-  await write("POST", of("recommendations", id, verb), body);
+  await write("POST", pathOf("recommendations", id, verb), body);
 }
 
-const acted = async (response: Promise<Response>): Promise<Action> => (await (await response).json()) as Action;
+const actionOf = async (response: Promise<Response>): Promise<Action> => (await (await response).json()) as Action;
 
-export const applyNow = (id: string) => acted(write("POST", of("recommendations", id, "apply")));
-export const rollBack = (id: string) => acted(write("POST", of("actions", id, "rollback")));
+export const applyNow = (id: string) => actionOf(write("POST", pathOf("recommendations", id, "apply")));
+export const rollBack = (id: string) => actionOf(write("POST", pathOf("actions", id, "rollback")));
 export const runAction = (tool: string, target: string, action: string) =>
-  acted(write("POST", of("tools", tool, "targets", target, "actions", action)));
+  actionOf(write("POST", pathOf("tools", tool, "targets", target, "actions", action)));
 export const setKnob = (tool: string, target: string, knob: string, before: Value, after: Value) =>
-  acted(write("PUT", of("tools", tool, "targets", target, "knobs", knob), { before, after }));
+  actionOf(write("PUT", pathOf("tools", tool, "targets", target, "knobs", knob), { before, after }));
 
 export const getActions = (query: Query, signal?: AbortSignal) => read<Page<Action>>("actions", query, signal);
-export const getAction = (id: string, signal?: AbortSignal) => read<ActionDetail>(of("actions", id), {}, signal);
+export const getAction = (id: string, signal?: AbortSignal) => read<ActionDetail>(pathOf("actions", id), {}, signal);
 
 export const getTools = (signal?: AbortSignal) => read<{ items: Tool[] }>("tools", {}, signal);
-export const getTool = (name: string, signal?: AbortSignal) => read<ToolDetail>(of("tools", name), {}, signal);
+export const getTool = (name: string, signal?: AbortSignal) => read<ToolDetail>(pathOf("tools", name), {}, signal);
 export const getTarget = (tool: string, target: string, signal?: AbortSignal) =>
-  read<Target>(of("tools", tool, "targets", target), {}, signal);
+  read<Target>(pathOf("tools", tool, "targets", target), {}, signal);
 export const getKnobs = (signal?: AbortSignal) => read<{ items: KnobEntry[] }>("knobs", {}, signal);
 
 export async function switchTool(name: string, enabled: boolean): Promise<void> {
-  await write("PUT", of("tools", name), { enabled });
+  await write("PUT", pathOf("tools", name), { enabled });
 }
 
 export const getAudit = (query: Query, signal?: AbortSignal) => read<AuditPage>("audit", query, signal);
-export const verifyAudit = () => read<Verified>("audit/verify", {});
+export const verifyAudit = () => read<AuditVerification>("audit/verify", {});

@@ -4,19 +4,19 @@ import { NBSP, clock, duration, range, value } from "./format.ts";
 import type { Anomaly, Direction, Series } from "./types.ts";
 
 /** A value against its band; null = unknown. */
-export interface Against {
+export interface ObservedValue {
   value: number | null;
   lower: number | null;
   upper: number | null;
   expected: number | null;
 }
 
-export function againstOfSeries(s: Series): Against {
+export function observedInSeries(s: Series): ObservedValue {
   return { value: s.value, lower: s.yhat_lower, upper: s.yhat_upper, expected: s.yhat };
 }
 
 /** Where a value lies against its band; null = within, or unknown. */
-export function side(a: Against): "above" | "below" | null {
+export function deviationSide(a: ObservedValue): "above" | "below" | null {
   if (a.value === null) return null;
   if (a.upper !== null && a.value > a.upper) return "above";
   if (a.lower !== null && a.value < a.lower) return "below";
@@ -28,7 +28,7 @@ function times(ratio: number): string {
 }
 
 /** `3.2× above`, `12 MiB below`: the factor where it says something, else the distance. */
-function howFar(from: number, edge: number, where: "above" | "below", unit: string): string {
+function distanceText(from: number, edge: number, where: "above" | "below", unit: string): string {
   const ratio = where === "above" ? from / edge : edge / from;
   if (from > 0 && edge > 0 && ratio >= 1.5 && ratio < 1000) return `${times(ratio)}× ${where}`;
   const distance = Math.abs(from - edge);
@@ -37,24 +37,24 @@ function howFar(from: number, edge: number, where: "above" | "below", unit: stri
 }
 
 /** `3.2× above expected 0.4–0.9 s`; `within expected 4–12 %`; `expected band not known yet`. */
-export function against(a: Against, unit: string, direction?: Direction): string {
+export function deviationText(a: ObservedValue, unit: string, direction?: Direction): string {
   const known = a.lower !== null || a.upper !== null;
   const expected = known ? `expected ${range(a.lower, a.upper, unit)}` : "";
   if (direction === "absent") return known ? `no samples, ${expected}` : "no samples";
   if (!known) return a.expected === null ? "expected range unknown" : `expected ${value(a.expected, unit)}`;
   if (a.value === null) return expected;
-  const where = side(a);
+  const where = deviationSide(a);
   if (where === null) return direction ? `anomalous, but within ${expected}` : `within ${expected}`;
   const edge = where === "above" ? a.upper : a.lower;
-  return edge === null ? expected : `${howFar(a.value, edge, where, unit)} ${expected}`;
+  return edge === null ? expected : `${distanceText(a.value, edge, where, unit)} ${expected}`;
 }
 
-export function againstOfAnomaly(a: Anomaly): Against {
+export function observedAtPeak(a: Anomaly): ObservedValue {
   return { value: a.value, lower: a.lower, upper: a.upper, expected: a.expected };
 }
 
 /** Seconds that an anomaly has lasted. */
-export function lasted(a: Anomaly, now: number): number {
+export function anomalyDurationS(a: Anomaly, now: number): number {
   return ((a.end === null ? now : Date.parse(a.end)) - Date.parse(a.start)) / 1000;
 }
 
@@ -74,25 +74,25 @@ export function patternOf(a: Anomaly): string | null {
 }
 
 /** The sentence that says what happened. */
-export function story(a: Anomaly, unit: string, now: number): string {
+export function anomalySummary(a: Anomaly, unit: string, now: number): string {
   const start = clock(Date.parse(a.start), now);
-  const span = duration(lasted(a, now));
+  const span = duration(anomalyDurationS(a, now));
   if (a.direction === "absent") {
     const gone = `Samples stopped at ${start} while the source was available.`;
-    return a.end === null ? `${gone} No samples for ${span}.` : `${gone} ${ended(a, span)}`;
+    return a.end === null ? `${gone} No samples for ${span}.` : `${gone} ${endText(a, span)}`;
   }
   const what = patternOf(a);
   if (what !== null) {
     const led = `Since ${start} this series is the strongest evidence for ${what}. It is not anomalous on its own.`;
-    return a.end === null ? `${led} Ongoing for ${span}.` : `${led} ${ended(a, span)}`;
+    return a.end === null ? `${led} Ongoing for ${span}.` : `${led} ${endText(a, span)}`;
   }
   const moved = a.direction === "above" ? "rose above" : "fell below";
-  const far = against(againstOfAnomaly(a), unit, a.direction);
+  const far = deviationText(observedAtPeak(a), unit, a.direction);
   const peak = `The value ${moved} the expected range at ${start}. Worst value at ${clock(Date.parse(a.peak_time), now)}: ${value(a.value, unit)}, ${far}.`;
-  return a.end === null ? `${peak} Ongoing for ${span}.` : `${peak} ${ended(a, span)}`;
+  return a.end === null ? `${peak} Ongoing for ${span}.` : `${peak} ${endText(a, span)}`;
 }
 
-function ended(a: Anomaly, span: string): string {
+function endText(a: Anomaly, span: string): string {
   const how = ENDINGS[a.reason] ?? (a.reason ? `The anomaly ended (${a.reason})` : "The anomaly ended");
   return `${how} after ${span}.`;
 }
@@ -109,7 +109,7 @@ const DETECTORS: [RegExp, string][] = [
 ];
 
 /** A detector's name, and what it looks at. */
-export function detectorWords(name: string): string {
+export function detectorText(name: string): string {
   return DETECTORS.find(([pattern]) => pattern.test(name.toLowerCase()))?.[1] ?? "";
 }
 

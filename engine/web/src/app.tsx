@@ -4,28 +4,28 @@ import { useEffect, useRef } from "preact/hooks";
 import { loadSession, session } from "./api.ts";
 import { useNow, useRoute } from "./hooks.ts";
 import { clock } from "./format.ts";
-import { follow, heard, live, reconnect } from "./event-stream.ts";
+import { startFollowing, lastUpdate, connection, reconnect } from "./event-stream.ts";
 import { LazyPage } from "./pages/lazy.tsx";
 import { LoginPage } from "./pages/login.tsx";
 import { OverviewPage } from "./pages/overview.tsx";
-import { Announcer, useUnusualTitle } from "./components/announcer.tsx";
+import { Announcer, usePageTitle } from "./components/announcer.tsx";
 import { Footer, Header } from "./components/header.tsx";
 import { Notice } from "./components/notice.tsx";
 import { PausedBanner } from "./components/pause-button.tsx";
-import { placeOf } from "./routes.ts";
+import { pageRouteOf } from "./routes.ts";
 import type { Route } from "./router.ts";
 import { shared, useShared } from "./shared-state.ts";
 
-/** Why we could not even ask who we are. */
+/** Why we could not even ask user we are. */
 const unreachable = shared(false);
 
-async function begin(): Promise<void> {
+async function startSession(): Promise<void> {
   try {
     await loadSession();
     unreachable.set(false);
   } catch {
     unreachable.set(true);
-    window.setTimeout(() => void begin(), 3000);
+    window.setTimeout(() => void startSession(), 3000);
   }
 }
 
@@ -41,19 +41,19 @@ function focusSearch(event: KeyboardEvent): void {
 
 export function App() {
   useEffect(() => {
-    follow();
-    void begin();
+    startFollowing();
+    void startSession();
     document.addEventListener("keydown", focusSearch);
     return () => document.removeEventListener("keydown", focusSearch);
   }, []);
-  const who = useShared(session);
-  const away = useShared(unreachable);
+  const user = useShared(session);
+  const failed = useShared(unreachable);
   const route = useRoute();
-  if (who === null) return <LoginPage />;
-  if (who === undefined) {
+  if (user === null) return <LoginPage />;
+  if (user === undefined) {
     return (
       <main class="page alone" id="main">
-        {away && (
+        {failed && (
           <Notice kind="error" title="Trimtab is not responding">
             Check that <code>trimtab up</code> is running. This page retries automatically.
           </Notice>
@@ -63,11 +63,11 @@ export function App() {
   }
   return (
     <>
-      <a class="skip" href="#main" onClick={skip}>
+      <a class="skip" href="#main" onClick={skipToContent}>
         Skip to content
       </a>
       <Header route={route} />
-      <Lost />
+      <ConnectionBanner />
       <PausedBanner />
       <Announcer />
       <Main route={route} />
@@ -77,7 +77,7 @@ export function App() {
 }
 
 /** `#main` belongs to the router, so the jump is made by hand. */
-function skip(event: Event): void {
+function skipToContent(event: Event): void {
   event.preventDefault();
   document.getElementById("main")?.focus();
 }
@@ -85,26 +85,26 @@ function skip(event: Event): void {
 function Main({ route }: { route: Route }) {
   const main = useRef<HTMLElement>(null);
   const first = useRef(true);
-  const where = route.path.join("/");
-  useUnusualTitle(route);
+  const path = route.path.join("/");
+  usePageTitle(route);
   useEffect(() => {
     if (!first.current) {
       window.scrollTo(0, 0);
       main.current?.focus({ preventScroll: true });
     }
     first.current = false;
-  }, [where]);
+  }, [path]);
   return (
     <main class="page" id="main" tabIndex={-1} ref={main}>
-      <PageOf route={route} />
+      <RoutedPage route={route} />
     </main>
   );
 }
 
-function PageOf({ route }: { route: Route }) {
-  const place = placeOf(route.path[0]);
-  if (place?.piece) return <LazyPage place={place} piece={place.piece} route={route} />;
-  if (place) return <OverviewPage />;
+function RoutedPage({ route }: { route: Route }) {
+  const page = pageRouteOf(route.path[0]);
+  if (page?.bundle) return <LazyPage page={page} bundle={page.bundle} route={route} />;
+  if (page) return <OverviewPage />;
   return (
     <Notice kind="error" title="Page not found">
       Go to the <a href="#/">overview</a>.
@@ -112,9 +112,9 @@ function PageOf({ route }: { route: Route }) {
   );
 }
 
-function Lost() {
-  const state = useShared(live);
-  const at = useShared(heard);
+function ConnectionBanner() {
+  const state = useShared(connection);
+  const at = useShared(lastUpdate);
   const now = useNow();
   if (state !== "lost") return null;
   return (

@@ -3,7 +3,7 @@
 import { clock, count, range, score, value } from "./format.ts";
 import type { Columns, Scores } from "./types.ts";
 
-export interface Drawn extends Columns<number> {
+export interface ChartData extends Columns<number> {
   /** What is laid over the value, as a forecast is: a column for each line of it. */
   more?: (number | null)[][];
 }
@@ -11,21 +11,21 @@ export interface Drawn extends Columns<number> {
 type Key = Exclude<keyof Columns, "time">;
 export const KEYS: Key[] = ["value", "anomaly_score", "yhat", "yhat_lower", "yhat_upper"];
 
-export function empty(): Drawn {
+export function empty(): ChartData {
   return { time: [], value: [], anomaly_score: [], yhat: [], yhat_lower: [], yhat_upper: [] };
 }
 
-export function parsed(scores: Scores): Drawn {
+export function parseScores(scores: Scores): ChartData {
   return { ...scores.columns, time: scores.columns.time.map((t) => Date.parse(t)) };
 }
 
 /** `old` with the rows of `more` that are newer, without rows before `since`. */
-export function appended(old: Drawn, more: Drawn, since: number): Drawn {
+export function appendRows(old: ChartData, more: ChartData, since: number): ChartData {
   const last = old.time.at(-1) ?? -Infinity;
   const drop = lowerBound(old.time, since);
   const from = lowerBound(more.time, last + 1);
   const join = <T>(a: T[], b: T[]): T[] => [...a.slice(drop), ...b.slice(from)];
-  const out: Drawn = { ...empty(), time: join(old.time, more.time) };
+  const out: ChartData = { ...empty(), time: join(old.time, more.time) };
   for (const key of KEYS) out[key] = join(old[key], more[key]);
   return out;
 }
@@ -55,7 +55,7 @@ const BAND: ReadonlySet<Key> = new Set(["yhat", "yhat_lower", "yhat_upper"]);
  * Only what is known: a row of nulls in every hole, so that a line never runs over it, and no band before the
  * first score, for until then it is still being learnt and as wide as a guess.
  */
-export function withGaps(d: Drawn, factor = 6): Drawn {
+export function withGaps(d: ChartData, factor = 6): ChartData {
   const widest = usualStep(d.time) * factor;
   const scored = d.anomaly_score.findIndex((one) => one !== null);
   const learnt = scored < 0 ? d.time.length : scored;
@@ -85,7 +85,7 @@ export function extent(xs: readonly (number | null | undefined)[]): [number, num
 }
 
 /** Limits of the y axis: all values, and of the band what does not press them flat. */
-export function yLimits(d: Pick<Drawn, "value" | "yhat_lower" | "yhat_upper">): [number, number] {
+export function yLimits(d: Pick<ChartData, "value" | "yhat_lower" | "yhat_upper">): [number, number] {
   const seen = extent(d.value);
   const band = [extent(d.yhat_lower), extent(d.yhat_upper)] as const;
   let [low, high] = seen ?? [band[0]?.[0] ?? 0, band[1]?.[1] ?? 1];
@@ -99,7 +99,7 @@ export function yLimits(d: Pick<Drawn, "value" | "yhat_lower" | "yhat_upper">): 
 }
 
 /** The picture in one sentence, for those who do not see it. */
-export function summary(d: Drawn, unit: string, anomalies: number, now: number): string {
+export function summary(d: ChartData, unit: string, anomalies: number, now: number): string {
   const seen = extent(d.value);
   const first = d.time[0];
   const newest = d.value.findLastIndex((v) => v !== null);

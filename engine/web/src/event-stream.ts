@@ -5,15 +5,15 @@ import { shared } from "./shared-state.ts";
 import { type Incident, type Pause, paused } from "./incidents-api.ts";
 import type { Anomaly } from "./types.ts";
 
-export type LiveState = "connecting" | "live" | "lost" | "paused";
+export type ConnectionState = "connecting" | "live" | "lost" | "paused";
 
-export const live = shared<LiveState>("connecting");
+export const connection = shared<ConnectionState>("connecting");
 /** Goes up whenever something visible may have changed. */
-export const pulse = shared(0);
-/** When we last heard from the engine, ms; null = never. */
-export const heard = shared<number | null>(null);
-/** The newest anomaly and incident events, for those who listen rather than look. */
-export const newest = shared<Anomaly | null>(null);
+export const refreshSignal = shared(0);
+/** When we last lastUpdate from the engine, ms; null = never. */
+export const lastUpdate = shared<number | null>(null);
+/** The newestAnomaly anomaly and incident events, for those who listen rather than look. */
+export const newestAnomaly = shared<Anomaly | null>(null);
 export const newestIncident = shared<Incident | null>(null);
 
 const FIRST_WAIT_MS = 1000;
@@ -25,62 +25,62 @@ let stream: EventSource | null = null;
 let wait = FIRST_WAIT_MS;
 let retry = 0;
 
-function ask(): void {
-  pulse.set(pulse.get() + 1);
+function requestRefresh(): void {
+  refreshSignal.set(refreshSignal.get() + 1);
 }
 
-function beat(): void {
-  heard.set(Date.now());
-  ask();
+function onEvent(): void {
+  lastUpdate.set(Date.now());
+  requestRefresh();
 }
 
-function opened(): void {
+function onOpen(): void {
   wait = FIRST_WAIT_MS;
-  live.set("live");
-  beat();
+  connection.set("live");
+  onEvent();
 }
 
-function failed(): void {
+function onError(): void {
   stop();
-  live.set("lost");
-  retry = window.setTimeout(again, wait * (0.8 + 0.4 * Math.random()));
+  connection.set("lost");
+  retry = window.setTimeout(verifySessionAndStart, wait * (0.8 + 0.4 * Math.random()));
   wait = Math.min(LONGEST_WAIT_MS, wait * 1.7);
 }
 
 /** A stream says nothing about why it was refused, so ask who we are first. */
-async function again(): Promise<void> {
+async function verifySessionAndStart(): Promise<void> {
   try {
     await loadSession();
   } catch {
-    failed();
+    onError();
     return;
   }
   if (!session.get()) return;
-  ask();
+  requestRefresh();
   start();
 }
 
-function announced(event: MessageEvent<string>): void {
-  newest.set(JSON.parse(event.data) as Anomaly);
-  beat();
+function onAnomaly(event: MessageEvent<string>): void {
+  newestAnomaly.set(JSON.parse(event.data) as Anomaly);
+  onEvent();
 }
 
 export function start(): void {
   stop();
   stream = new EventSource(streamAddress());
-  stream.onopen = opened;
-  stream.onerror = failed;
-  stream.addEventListener("tick", beat);
+  stream.onopen = onOpen;
+  stream.onerror = onError;
+  stream.addEventListener("tick", onEvent);
   stream.addEventListener("pause", (event: MessageEvent<string>) => {
     paused.set(JSON.parse(event.data) as Pause);
-    beat();
+    onEvent();
   });
   stream.addEventListener("incident", (event: MessageEvent<string>) => {
     newestIncident.set(JSON.parse(event.data) as Incident);
-    beat();
+    onEvent();
   });
-  for (const noun of ["source", "recommendation", "action"]) stream.addEventListener(noun, beat);
-  stream.addEventListener("anomaly", announced);
+  for (const noun of ["source", "recommendation", "action"]) stream.addEventListener(noun, onEvent);
+  stream.addEventListener("anomaly", onAnomaly);
 }
 
 export function stop(): void {
@@ -93,26 +93,26 @@ export function stop(): void {
 export function reconnect(): void {
   wait = FIRST_WAIT_MS;
   stop();
-  live.set("connecting");
-  void again();
+  connection.set("connecting");
+  void verifySessionAndStart();
 }
 
-function visibility(): void {
+function followVisibility(): void {
   if (!session.get()) return;
   if (document.hidden) {
     stop();
-    live.set("paused");
+    connection.set("paused");
   } else {
     start();
   }
 }
 
-/** Follow the session and the page's visibility from now on. */
-export function follow(): void {
-  document.addEventListener("visibilitychange", visibility);
+/** Follow the session and the page's followVisibility from now on. */
+export function startFollowing(): void {
+  document.addEventListener("visibilitychange", followVisibility);
   window.addEventListener("online", reconnect);
-  session.watch(() => (session.get() ? visibility() : stop()));
+  session.watch(() => (session.get() ? followVisibility() : stop()));
   window.setInterval(() => {
-    if (live.get() === "live" && Date.now() - (heard.get() ?? 0) > IDLE_MS) ask();
+    if (connection.get() === "live" && Date.now() - (lastUpdate.get() ?? 0) > IDLE_MS) requestRefresh();
   }, IDLE_MS);
 }

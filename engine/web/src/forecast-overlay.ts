@@ -1,34 +1,34 @@
 /** A forecast laid over the rows of its series, and held against what came. Pure. Times are ms since 1970. */
 
-import { type Drawn, KEYS, empty, lowerBound, usualStep } from "./chart-data.ts";
+import { type ChartData, KEYS, empty, lowerBound, usualStep } from "./chart-data.ts";
 import { NBSP, count, duration, plural, value } from "./format.ts";
-import type { Forecast, ForecastBefore } from "./planning-api.ts";
+import type { Forecast, EarlierForecast } from "./planning-api.ts";
 
 export type Column = (number | null)[];
 
-export interface Rows {
+export interface ForecastRows {
   time: number[];
   values: Record<string, Column>;
 }
 
 /** Quantiles of what is ahead, and of what had been forecast; the columns of `Drawn.more` in this order. */
-export const AHEAD = ["0.05", "0.5", "0.9", "0.95", "0.99"];
-export const BEFORE = ["0.05", "0.5", "0.95"];
+export const FORECAST_QUANTILES = ["0.05", "0.5", "0.9", "0.95", "0.99"];
+export const EARLIER_QUANTILES = ["0.05", "0.5", "0.95"];
 
 /** A row is the mean of the step that ends with it, so the first one holds from when the forecast was made. */
-export function rowsAhead(f: Forecast): Rows {
+export function forecastRows(f: Forecast): ForecastRows {
   const rows = Math.max(...Object.values(f.values).map((column) => column.length), 0);
   const time = Array.from({ length: rows }, (_, i) => Date.parse(f.start) + i * f.step_s * 1000);
   const values = Object.entries(f.values).map(([quantile, column]) => [quantile, [column[0] ?? null, ...column]]);
   return { time: [Date.parse(f.made), ...time], values: Object.fromEntries(values) as Record<string, Column> };
 }
 
-export function rowsBefore(b: ForecastBefore): Rows {
+export function earlierForecastRows(b: EarlierForecast): ForecastRows {
   return { time: b.times.map((t) => Date.parse(t)), values: b.values };
 }
 
 /** `column` at other times, on straight lines between neighbouring rows; null beyond them and across holes. */
-export function spread(times: readonly number[], rows: Rows, quantile: string): Column {
+export function interpolated(times: readonly number[], rows: ForecastRows, quantile: string): Column {
   const column = rows.values[quantile] ?? [];
   const widest = 1.5 * usualStep(rows.time);
   return times.map((t) => {
@@ -42,23 +42,23 @@ export function spread(times: readonly number[], rows: Rows, quantile: string): 
 }
 
 /** The rows with the forecast's own behind them, its quantiles in `more`, and what had been forecast until it starts. */
-export function laid(d: Drawn, ahead: Rows, before: Rows | null): Drawn {
+export function withForecast(d: ChartData, ahead: ForecastRows, before: ForecastRows | null): ChartData {
   const last = d.time.at(-1) ?? -Infinity;
   const coming = ahead.time.filter((t) => t > last);
-  const out: Drawn = { ...empty(), time: [...d.time, ...coming] };
+  const out: ChartData = { ...empty(), time: [...d.time, ...coming] };
   const nothing: Column = coming.map(() => null);
   for (const key of KEYS) out[key] = [...d[key], ...nothing];
   const start = ahead.time[0] ?? Infinity;
   const past = d.time.filter((t) => t < start);
   const pad: Column = out.time.slice(past.length).map(() => null);
   out.more = [
-    ...AHEAD.map((q) => spread(out.time, ahead, q)),
-    ...BEFORE.map((q) => (before ? [...spread(past, before, q), ...pad] : out.time.map(() => null))),
+    ...FORECAST_QUANTILES.map((q) => interpolated(out.time, ahead, q)),
+    ...EARLIER_QUANTILES.map((q) => (before ? [...interpolated(past, before, q), ...pad] : out.time.map(() => null))),
   ];
   return out;
 }
 
-export interface Came {
+export interface ForecastAccuracy {
   rows: number;
   inside: number;
   /** Mean distance of the median, in the series' unit. */
@@ -66,10 +66,10 @@ export interface Came {
 }
 
 /** How what had been forecast turned out, over the rows that are shown, each a mean of `step` ms; null = nothing to compare. */
-export function came(d: Drawn, before: Rows, step: number): Came | null {
-  const found: Came = { rows: 0, inside: 0, off: 0 };
+export function forecastAccuracy(d: ChartData, before: ForecastRows, step: number): ForecastAccuracy | null {
+  const found: ForecastAccuracy = { rows: 0, inside: 0, off: 0 };
   before.time.forEach((t, i) => {
-    const [low, middle, high] = BEFORE.map((q) => before.values[q]?.[i] ?? null);
+    const [low, middle, high] = EARLIER_QUANTILES.map((q) => before.values[q]?.[i] ?? null);
     const actual = meanBetween(d, t - step, t);
     if (actual === null || typeof low !== "number" || typeof middle !== "number" || typeof high !== "number") return;
     found.rows += 1;
@@ -80,13 +80,13 @@ export function came(d: Drawn, before: Rows, step: number): Came | null {
 }
 
 /** Mean of the known values after `from`, up to `to`. */
-function meanBetween(d: Drawn, from: number, to: number): number | null {
+function meanBetween(d: ChartData, from: number, to: number): number | null {
   const seen = d.value.slice(lowerBound(d.time, from + 1), lowerBound(d.time, to + 1)).filter((v) => v !== null);
   return seen.length === 0 ? null : seen.reduce((sum, v) => sum + v, 0) / seen.length;
 }
 
 /** `11 of the 12 values that were forecast 1 h before came to lie within 5–95 % ...` */
-export function cameWords(c: Came, lead_s: number, unit: string): string {
+export function accuracyText(c: ForecastAccuracy, lead_s: number, unit: string): string {
   const values = plural(c.rows, "value", "values");
   return (
     `Forecasts made ${duration(lead_s)} earlier: ${count(c.inside)} of ${values} fell within the 5–95${NBSP}% band ` +
@@ -95,12 +95,12 @@ export function cameWords(c: Came, lead_s: number, unit: string): string {
 }
 
 /** `3 h of history: low confidence` */
-export function sureWords(f: Forecast): string {
+export function historyConfidenceText(f: Forecast): string {
   return `${duration(f.past_s)} of history: ${f.confidence} confidence`;
 }
 
 /** Who forecasts: `load, version 4`. */
-export function byWords(f: Forecast): string {
+export function modelText(f: Forecast): string {
   const name = f.model.replaceAll("_", " ");
   return f.version === "" ? name : `${name}, version ${f.version}`;
 }

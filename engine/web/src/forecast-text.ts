@@ -4,24 +4,24 @@ import { NBSP, count, number, plural, range, value } from "./format.ts";
 import type { Capacity, Estimate, ModelVersion } from "./planning-api.ts";
 
 /** `6 replicas`; a count of bytes as bytes. */
-export function counted(n: number | null, kind: string): string {
+export function countText(n: number | null, kind: string): string {
   if (n === null) return `an unknown number of ${kind}`;
   if (kind === "bytes") return value(n, "B");
   return n === 1 && kind.endsWith("s") ? `1 ${kind.slice(0, -1)}` : `${count(n)} ${kind}`;
 }
 
 /** What decided how many are wanted. */
-export function whyWords(c: Capacity): string {
+export function reasonText(c: Capacity): string {
   if (c.wanted === null) return capital(sentence(c.problem || "not known yet"));
   const load = value(c.load, c.unit);
   const unknown = c.problem ? ` ${sentence(c.problem)}` : "";
   if (c.why === "forecast") return `The forecast load requires this count; the current load is ${load}.${unknown}`;
-  if (c.why === "reactive") return `The current load of ${load} requires this count${aheadWords(c)}.${unknown}`;
+  if (c.why === "reactive") return `The current load of ${load} requires this count${forecastNote(c)}.${unknown}`;
   if (c.why === "bounds") return `The required count exceeds the allowed step or the configured bounds.${unknown}`;
   return `No change is needed.${unknown}`;
 }
 
-function aheadWords({ ahead }: Capacity): string {
+function forecastNote({ ahead }: Capacity): string {
   return ahead === null ? "; no forecast is available yet" : "; the forecast does not require more";
 }
 
@@ -39,7 +39,7 @@ const SOURCES: Record<Estimate["source"], string> = {
 };
 
 /** `120 req/s (114–127 in 9 of 10 cases, learnt from history)` */
-export function estimateWords(e: Estimate | null, unit: string): string {
+export function estimateText(e: Estimate | null, unit: string): string {
   if (e === null) return "not known yet";
   const shown = value(e.value, unit);
   if (e.source !== "learnt") return `${shown} (${SOURCES[e.source]})`;
@@ -47,7 +47,7 @@ export function estimateWords(e: Estimate | null, unit: string): string {
 }
 
 /** `12 → 14.4 a day (+2.4)`, in whatever currency the settings are; null = nobody set what one costs. */
-export function costWords(c: Capacity): string | null {
+export function costText(c: Capacity): string | null {
   const { cost_per_day: now, wanted_cost_per_day: then } = c;
   if (now === null && then === null) return null;
   if (now === null || then === null) return now === null ? `${number(then ?? 0)} per day for the wanted count; current cost unknown` : `${number(now)} per day now; cost of the wanted count unknown`;
@@ -79,7 +79,7 @@ export const CAPACITY_YAML = `capacity:
     cost_per_replica_hour: 0.1         # optional, in any currency
 `;
 
-export interface FigureOf {
+export interface MetricInfo {
   name: string;
   help: string;
   /** 1 = more is better, -1 = less is, else the value it should have. */
@@ -88,7 +88,7 @@ export interface FigureOf {
 }
 
 /** Figures by which models are judged; see `backtest_load.Figures`. */
-export const FIGURES: Record<string, FigureOf> = {
+export const METRICS: Record<string, MetricInfo> = {
   pinball: { name: "loss", help: "Pinball loss over all quantiles, scaled by the error of seasonal naive. The promotion gate uses it.", wanted: -1, share: false },
   mase: { name: "error of the median", help: "Mean absolute scaled error (MASE)", wanted: -1, share: false },
   cov90: { name: "within 5–95 %", help: "Share of values between these quantiles; ideally 90 %", wanted: 0.9, share: true },
@@ -97,7 +97,7 @@ export const FIGURES: Record<string, FigureOf> = {
   points: { name: "values compared", help: "", wanted: NaN, share: false },
 };
 
-export interface FigureRow {
+export interface MetricRow {
   key: string;
   mine: number | null;
   other: number | null;
@@ -106,17 +106,17 @@ export interface FigureRow {
 }
 
 /** A version beside the champion of its time and seasonal naive, all on the same windows. */
-export function figureRows({ figures }: ModelVersion): FigureRow[] {
-  return Object.entries(FIGURES).flatMap(([key, figure]) => {
+export function metricRows({ figures }: ModelVersion): MetricRow[] {
+  return Object.entries(METRICS).flatMap(([key, figure]) => {
     const [mine, other, naive] = ["challenger", "champion", "seasonal_naive"].map((who) => figures[`${who}.${key}`] ?? null);
     if (typeof mine !== "number") return [];
     const row = { key, mine, other: other ?? null, naive: naive ?? null };
-    return [{ ...row, better: judged(mine, row.other ?? row.naive, figure.wanted) }];
+    return [{ ...row, better: compareToTarget(mine, row.other ?? row.naive, figure.wanted) }];
   });
 }
 
 /** How far from what is wanted, the one against the other; what is as good says nothing. */
-function judged(mine: number, other: number | null, wanted: number): FigureRow["better"] {
+function compareToTarget(mine: number, other: number | null, wanted: number): MetricRow["better"] {
   if (other === null || Number.isNaN(wanted)) return "";
   const off = (x: number): number => (wanted === -1 ? x : wanted === 1 ? -x : Math.abs(x - wanted));
   const gap = off(mine) - off(other);
@@ -128,8 +128,8 @@ export const errorText = (x: number | null | undefined): string =>
   typeof x !== "number" ? "–" : x < 10 && !Number.isInteger(x) ? x.toFixed(3) : number(x);
 
 /** A figure as it is read: a share in %, a count whole, an error plain. */
-export function figureText(key: string, x: number | null): string {
-  return FIGURES[key]?.share ? value(x, "ratio") : errorText(x);
+export function metricText(key: string, x: number | null): string {
+  return METRICS[key]?.share ? value(x, "ratio") : errorText(x);
 }
 
 /** `−6 %`, what changed against the other; points for shares. */
@@ -137,16 +137,16 @@ export function differenceText(key: string, mine: number | null, other: number |
   if (mine === null || other === null || key === "points") return "";
   const signed = (x: number, text: string): string => `${x < 0 ? "−" : "+"}${text}`;
   const gap = mine - other;
-  if (FIGURES[key]?.share) return Math.abs(gap) < 5e-5 ? "same" : signed(gap, `${number(Number((Math.abs(gap) * 100).toPrecision(6)))} points`);
+  if (METRICS[key]?.share) return Math.abs(gap) < 5e-5 ? "same" : signed(gap, `${number(Number((Math.abs(gap) * 100).toPrecision(6)))} points`);
   if (other === 0) return "";
   const part = gap / Math.abs(other);
   return Math.abs(part) < 5e-4 ? "same" : signed(gap, `${number(Math.abs(part) * 100)}${NBSP}%`);
 }
 
-export const seriesWords = (n: number): string => plural(n, "series", "series");
+export const seriesCountText = (n: number): string => plural(n, "series", "series");
 
 /** How what serves does, beside how it did at the gate. */
-export function liveWords(error: number | null, serving: ModelVersion | undefined): string {
+export function liveErrorText(error: number | null, serving: ModelVersion | undefined): string {
   if (error === null) return "The live error is not known yet.";
   const gate = serving?.figures["challenger.pinball"];
   const then = typeof gate === "number" ? `; at the promotion gate it was ${errorText(gate)}` : "";

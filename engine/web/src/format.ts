@@ -133,8 +133,8 @@ export function axis(splits: readonly number[], unit: string): string[] {
 /** As few decimals as show a step, at most six. */
 function decimalsOf(step: number): number {
   if (step <= 0) return 0;
-  const exact = [0, 1, 2, 3].find((d) => Math.abs(step * 10 ** d - Math.round(step * 10 ** d)) < 1e-6);
-  return exact ?? Math.min(6, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
+  const fitting = [0, 1, 2, 3].find((d) => Math.abs(step * 10 ** d - Math.round(step * 10 ** d)) < 1e-6);
+  return fitting ?? Math.min(6, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
 }
 
 /** A score: above 1 is an anomaly. */
@@ -186,7 +186,7 @@ export function clock(time: number, now: number, withSeconds = true): string {
 }
 
 /** Exact, for titles: local time with its zone, and UTC. */
-export function exact(time: number): string {
+export function exactTime(time: number): string {
   const at = new Date(time);
   return `${at.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "long" })} · ${at.toISOString()}`;
 }

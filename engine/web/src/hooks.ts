@@ -2,14 +2,14 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api.ts";
-import { heard, pulse } from "./event-stream.ts";
+import { lastUpdate, refreshSignal } from "./event-stream.ts";
 import { type Route, parse } from "./router.ts";
 
 export interface Loaded<T> {
   data: T | null;
   error: ApiError | null;
-  /** Load again now. */
-  again: () => void;
+  /** Load reload now. */
+  reload: () => void;
 }
 
 function asApiError(error: unknown): ApiError {
@@ -17,7 +17,7 @@ function asApiError(error: unknown): ApiError {
 }
 
 /**
- * Load at once and whenever `key` changes; then again as the engine ticks, at most each `everyMs`.
+ * Load at once and whenever `key` changes; then reload as the engine ticks, at most each `everyMs`.
  * What was there stays while something newer is on its way, and when it fails.
  * A key that starts otherwise (up to its first space) is another thing: the old data goes.
  */
@@ -35,17 +35,17 @@ export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T
   useEffect(() => {
     const control = new AbortController();
     let busy = false;
-    let asked = 0;
+    let requestedAt = 0;
     let timer = 0;
 
     const run = async (): Promise<void> => {
       busy = true;
-      asked = Date.now();
+      requestedAt = Date.now();
       try {
         const data = await loader.current(control.signal);
         if (control.signal.aborted) return;
         setState({ about, data, error: null });
-        heard.set(Date.now());
+        lastUpdate.set(Date.now());
       } catch (error) {
         if (control.signal.aborted) return;
         setState((old) => ({ about, data: old.about === about ? old.data : null, error: asApiError(error) }));
@@ -56,13 +56,13 @@ export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T
     const due = (): void => {
       window.clearTimeout(timer);
       if (document.hidden) return;
-      const left = asked + everyMs - Date.now();
+      const left = requestedAt + everyMs - Date.now();
       if (busy || left > 0) timer = window.setTimeout(due, Math.max(left, 100));
       else void run();
     };
     now.current = () => void run();
     void run();
-    const unwatch = pulse.watch(due);
+    const unwatch = refreshSignal.watch(due);
     return () => {
       unwatch();
       window.clearTimeout(timer);
@@ -71,7 +71,7 @@ export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T
   }, [key, about, everyMs]);
 
   const mine = state.about === about;
-  return { data: mine ? state.data : null, error: mine ? state.error : null, again: () => now.current() };
+  return { data: mine ? state.data : null, error: mine ? state.error : null, reload: () => now.current() };
 }
 
 /** The time, moving on each `everyMs`. */
@@ -96,17 +96,17 @@ export function useRoute(): Route {
 }
 
 /** A value that follows `input` after it has rested for a moment. */
-export function useRested<T>(input: T, restMs = 250): T {
-  const [rested, setRested] = useState(input);
+export function useDebounced<T>(input: T, delayMs = 250): T {
+  const [settled, setSettled] = useState(input);
   useEffect(() => {
-    const timer = window.setTimeout(() => setRested(input), restMs);
+    const timer = window.setTimeout(() => setSettled(input), delayMs);
     return () => window.clearTimeout(timer);
-  }, [input, restMs]);
-  return rested;
+  }, [input, delayMs]);
+  return settled;
 }
 
 /** Arrow keys, Home and End move between the links of a list. */
-export function walkList(event: KeyboardEvent): void {
+export function moveRowFocus(event: KeyboardEvent): void {
   const step = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];
   const list = event.currentTarget as HTMLElement;
   const rows = [...list.querySelectorAll<HTMLElement>("a.row")];

@@ -5,28 +5,28 @@ import { NBSP, clock, count, duration, plural, value } from "./format.ts";
 import type { Incident, Recommendation, Shadow, Value } from "./incidents-api.ts";
 
 /** The sentences that tell an incident: when, how wide, who moved first, what it looks like. */
-export function incidentStory(incident: Incident, now: number): string {
+export function incidentSummary(incident: Incident, now: number): string {
   const { start, end, entities, anomaly_ids: ids, suspects, patterns } = incident;
   const begun = Date.parse(start);
   const span = duration(((end === null ? now : Date.parse(end)) - begun) / 1000);
   const where = entities.length === 1 ? `in ${entities[0]}` : `in ${count(entities.length)} entities`;
   const wide = `${plural(ids.length, "anomaly", "anomalies")} ${where} started at ${clock(begun, now)}`;
-  const told = [`${wide}; ${end === null ? `ongoing for ${span}` : `ended after ${span}`}.`];
+  const sentences = [`${wide}; ${end === null ? `ongoing for ${span}` : `ended after ${span}`}.`];
   const first = suspects[0];
-  if (first) told.push(`${first.entity} is the top suspect: ${sentence(first.why)}`);
+  if (first) sentences.push(`${first.entity} is the top suspect: ${sentence(first.why)}`);
   const pattern = patterns.find((one) => one.until === null) ?? patterns[0];
   if (pattern) {
     const how = `${count(pattern.confidence * 100)}${NBSP}% confidence`;
     const what = `${pattern.name.replaceAll("_", " ")} on ${pattern.entity}`;
-    told.push(
+    sentences.push(
       pattern.until === null
         ? `Matching pattern: ${what} (${how}).`
         : `Matching pattern until ${clock(Date.parse(pattern.until), now)}: ${what}.`,
     );
   }
-  if (incident.mass) told.push("Many series changed at once, so a common cause is likely. Automatic actions are suspended.");
-  else if (incident.user_facing) told.push("Users are affected.");
-  return told.join(" ");
+  if (incident.mass) sentences.push("Many series changed at once, so a common cause is likely. Automatic actions are suspended.");
+  else if (incident.user_facing) sentences.push("Users are affected.");
+  return sentences.join(" ");
 }
 
 function sentence(text: string): string {
@@ -34,17 +34,17 @@ function sentence(text: string): string {
 }
 
 /** A value without rounding. */
-export function exactly(x: Value): string {
+export function exactText(x: Value): string {
   return typeof x === "number" ? x.toLocaleString("en", { maximumFractionDigits: 12 }) : String(x);
 }
 
 /** A knob's value as people read it: `256 MiB`, `on`, `allkeys-lru`, `not set`; 0 with what it means. */
-export function valueWords(x: Value, unit: string, zero = ""): string {
+export function valueText(x: Value, unit: string, zero = ""): string {
   if (x === null) return "not set";
   if (x === 0 && zero) return `${value(0, unit)} = ${zero}`;
   if (typeof x === "boolean") return x ? "on" : "off";
   if (typeof x === "string") return x === "" ? "empty" : x;
-  return unit === "" ? exactly(x) : value(x, unit);
+  return unit === "" ? exactText(x) : value(x, unit);
 }
 
 const TIMES: Record<string, number> = { ms: 1e-3, s: 1, min: 60, m: 60, h: 3600, d: 86_400 };
@@ -91,9 +91,9 @@ export function writtenValue(x: Value, unit: string): string {
 type Resettable = Pick<Knob, "default" | "denied" | "unit" | "zero">;
 
 /** What a reset does. */
-export function resetWords(knob: Resettable): string {
+export function resetText(knob: Resettable): string {
   if (knob.default === null) return "Resets the setting to the server default, which is unknown.";
-  return `Resets the setting to the server default: ${valueWords(knob.default, knob.unit, knob.zero)}.`;
+  return `Resets the setting to the server default: ${valueText(knob.default, knob.unit, knob.zero)}.`;
 }
 
 /** Whether a reset may surprise: to what nobody knows, to no limit, or to what is never applied. */
@@ -110,21 +110,21 @@ const ENDS: Record<Shadow["end"], string> = {
 };
 
 /** What mode auto would have done, and what happened without it. */
-export function shadowStory(r: Recommendation, shadow: Shadow, unit: string, now: number): string {
+export function shadowSummary(r: Recommendation, shadow: Shadow, unit: string, now: number): string {
   const at = clock(Date.parse(shadow.time), now, false);
   const end = shadow.ended === null ? null : Date.parse(shadow.ended);
   const span = duration(((end ?? now) - Date.parse(shadow.time)) / 1000);
   const what = r.is_action
     ? `run ${r.subject.replaceAll("_", " ")} on ${r.target}`
-    : `set ${r.subject} ${valueWords(shadow.before, unit)} → ${valueWords(shadow.after, unit)}`;
-  const told = [`Mode auto would have ${what} at ${at}.`];
-  told.push(`${ENDS[shadow.end]}${end === null ? "" : ` at ${clock(end, now, false)},`} after ${span}.`);
+    : `set ${r.subject} ${valueText(shadow.before, unit)} → ${valueText(shadow.after, unit)}`;
+  const sentences = [`Mode auto would have ${what} at ${at}.`];
+  sentences.push(`${ENDS[shadow.end]}${end === null ? "" : ` at ${clock(end, now, false)},`} after ${span}.`);
   if (shadow.figure && shadow.figure_before !== null) {
     const since = shadow.figure_since === null ? "" : `, ${value(shadow.figure_since, shadow.unit)} on average since`;
-    told.push(`The ${shadow.figure} was ${value(shadow.figure_before, shadow.unit)} at that time${since}.`);
+    sentences.push(`The ${shadow.figure} was ${value(shadow.figure_before, shadow.unit)} at that time${since}.`);
   }
   if (shadow.worst !== null && shadow.worst >= (shadow.severity ?? 0) + 0.1) {
-    told.push(`The incident became worse in the meantime: severity ${shadow.severity?.toFixed(2)} → ${shadow.worst.toFixed(2)}.`);
+    sentences.push(`The incident became worse in the meantime: severity ${shadow.severity?.toFixed(2)} → ${shadow.worst.toFixed(2)}.`);
   }
-  return told.join(" ");
+  return sentences.join(" ");
 }

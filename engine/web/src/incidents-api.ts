@@ -135,11 +135,11 @@ export interface Pause {
 /** What the kill switch says; null = not known yet, or nothing acts here. */
 export const paused = shared<Pause | null>(null);
 /** Whether the engine has incidents and may act; null = not known yet. */
-export const acts = shared<boolean | null>(null);
+export const actionsEnabled = shared<boolean | null>(null);
 
 export async function loadPause(signal?: AbortSignal): Promise<Pause | null> {
-  acts.set((await getStatus(signal)).acts);
-  if (acts.get()) paused.set(await read<Pause>("pause", {}, signal));
+  actionsEnabled.set((await getStatus(signal)).acts);
+  if (actionsEnabled.get()) paused.set(await read<Pause>("pause", {}, signal));
   return paused.get();
 }
 

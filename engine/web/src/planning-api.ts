@@ -21,7 +21,7 @@ export interface Forecast {
 }
 
 /** Rows as they were forecast `lead_s` before. */
-export interface ForecastBefore {
+export interface EarlierForecast {
   lead_s: number;
   times: string[];
   values: Record<string, (number | null)[]>;
@@ -112,27 +112,27 @@ export interface Capacity {
   load_id: string;
 }
 
-const at = (...parts: string[]): string => parts.map(encodeURIComponent).join("/");
+const pathOf = (...parts: string[]): string => parts.map(encodeURIComponent).join("/");
 
 export const getForecast = (series: string, signal?: AbortSignal) =>
   read<Page<Forecast>>("forecasts", { series, limit: 1 }, signal);
-export const getBefore = (series: string, signal?: AbortSignal) =>
-  read<ForecastBefore>(at("forecasts", series, "before"), {}, signal);
+export const getEarlierForecast = (series: string, signal?: AbortSignal) =>
+  read<EarlierForecast>(pathOf("forecasts", series, "before"), {}, signal);
 
 export const getModels = (signal?: AbortSignal) => read<Page<Model>>("models", {}, signal);
 export const getRuns = (model: string, signal?: AbortSignal) =>
-  read<Page<Run>>(at("pipelines", model, "runs"), { limit: 20 }, signal);
+  read<Page<Run>>(pathOf("pipelines", model, "runs"), { limit: 20 }, signal);
 
 export async function promote(model: string, version: string): Promise<void> {
-  await write("POST", at("models", model, "promote"), { version });
+  await write("POST", pathOf("models", model, "promote"), { version });
 }
 
 export async function rollBackModel(model: string): Promise<void> {
-  await write("POST", at("models", model, "rollback"));
+  await write("POST", pathOf("models", model, "rollback"));
 }
 
 export async function train(model: string): Promise<void> {
-  await write("POST", at("pipelines", model, "runs"));
+  await write("POST", pathOf("pipelines", model, "runs"));
 }
 
 export const getCapacity = (signal?: AbortSignal) => read<{ items: Capacity[] }>("capacity", {}, signal);

@@ -1,33 +1,35 @@
-/** The pages: what the navigation shows, in its order, and the piece of the program in which each lives. */
+/** The pages of the dashboard, in the order of the navigation. */
 
-export type Piece = "series" | "anomalies" | "acting" | "planning";
+/** A group of pages that is loaded on demand. */
+export type Bundle = "series" | "anomalies" | "actions" | "planning";
 
-export interface Place {
-  /** First part of the address; "" = the start. */
-  noun: string;
-  /** In the navigation; absent = it is reached from another page. */
+export interface PageRoute {
+  /** First part of the address; "" = the start page. */
+  segment: string;
+  /** Name in the navigation; absent = not in the navigation. */
   name?: string;
-  /** The page in the navigation that it belongs to. */
-  under?: string;
-  /** Loaded when first asked for; absent = it is there from the start. */
-  piece?: Piece;
-  /** Only where the engine has incidents and may act. */
-  acts?: boolean;
+  /** Segment of the page that the navigation highlights instead. */
+  parent?: string;
+  /** Bundle of the page; absent = part of the first view. */
+  bundle?: Bundle;
+  /** Whether the page needs an engine with incidents and actions. */
+  needsActions?: boolean;
 }
 
-/** To add a page: a line here, and its component in the piece (`pages/action-pages.tsx` and its like). */
-export const PLACES: readonly Place[] = [
-  { noun: "", name: "Overview" },
-  { noun: "incidents", name: "Incidents", piece: "acting", acts: true },
-  { noun: "inbox", name: "Inbox", piece: "acting", acts: true },
-  { noun: "actions", name: "Actions", piece: "acting", acts: true },
-  { noun: "tools", name: "Tools", piece: "acting", acts: true },
-  { noun: "series", name: "Series", piece: "series" },
-  { noun: "anomalies", name: "Anomalies", piece: "anomalies" },
-  { noun: "capacity", name: "Capacity", piece: "planning", acts: true },
-  { noun: "models", name: "Models", piece: "planning", acts: true },
-  { noun: "audit", name: "Audit", piece: "acting", acts: true },
-  { noun: "silences", under: "incidents", piece: "acting", acts: true },
+/** To add a page: add a line here, and its component to the bundle (`pages/action-pages.tsx` and others). */
+export const ROUTES: readonly PageRoute[] = [
+  { segment: "", name: "Overview" },
+  { segment: "incidents", name: "Incidents", bundle: "actions", needsActions: true },
+  { segment: "inbox", name: "Inbox", bundle: "actions", needsActions: true },
+  { segment: "actions", name: "Actions", bundle: "actions", needsActions: true },
+  { segment: "tools", name: "Tools", bundle: "actions", needsActions: true },
+  { segment: "series", name: "Series", bundle: "series" },
+  { segment: "anomalies", name: "Anomalies", bundle: "anomalies" },
+  { segment: "capacity", name: "Capacity", bundle: "planning", needsActions: true },
+  { segment: "models", name: "Models", bundle: "planning", needsActions: true },
+  { segment: "audit", name: "Audit", bundle: "actions", needsActions: true },
+  { segment: "silences", parent: "incidents", bundle: "actions", needsActions: true },
 ];
 
-export const placeOf = (noun: string | undefined): Place | undefined => PLACES.find((place) => place.noun === (noun ?? ""));
+export const pageRouteOf = (segment: string | undefined): PageRoute | undefined =>
+  ROUTES.find((page) => page.segment === (segment ?? ""));

@@ -16,7 +16,7 @@ test("a value is compared with its expected range", () => {
     [band(7, null, null), "", undefined, "expected range unknown"],
     [band(2 ** 30, 0, 0), "B", undefined, "1 GiB above expected 0 B"],
   ];
-  for (const [a, unit, direction, wanted] of rows) assert.equal(w.against(a, unit, direction).replaceAll("\u00a0", " "), wanted);
+  for (const [a, unit, direction, wanted] of rows) assert.equal(w.deviationText(a, unit, direction).replaceAll("\u00a0", " "), wanted);
 });
 
 test("the summary of an anomaly states start, deviation and end", () => {
@@ -35,15 +35,15 @@ test("the summary of an anomaly states start, deviation and end", () => {
   };
   const now = Date.parse(at(30));
   assert.equal(
-    w.story(a, "", now),
+    w.anomalySummary(a, "", now),
     "The value rose above the expected range at 12:00:00. Worst value at 12:01:00: 9, 3.0× above expected 1–3. " +
       "The value returned to the expected range after 4 min.",
   );
-  assert.match(w.story({ ...a, end: null }, "", now), /Ongoing for 30 min\.$/);
-  assert.match(w.story({ ...a, direction: "absent" }, "", now), /^Samples stopped at 12:00:00 while the source was available/);
+  assert.match(w.anomalySummary({ ...a, end: null }, "", now), /Ongoing for 30 min\.$/);
+  assert.match(w.anomalySummary({ ...a, direction: "absent" }, "", now), /^Samples stopped at 12:00:00 while the source was available/);
   const led = { ...a, detectors: ["pattern:memory_leak"], reason: "not recognised any more" };
-  assert.match(w.story(led, "", now), /the strongest evidence for memory leak\. It is not anomalous on its own/);
-  assert.match(w.story(led, "", now), /The pattern was no longer detected after 4 min\.$/);
+  assert.match(w.anomalySummary(led, "", now), /the strongest evidence for memory leak\. It is not anomalous on its own/);
+  assert.match(w.anomalySummary(led, "", now), /The pattern was no longer detected after 4 min\.$/);
 });
 
 test("names give their metric and unit", () => {

@@ -25,7 +25,7 @@ test("a band is shown from the first score on", () => {
 });
 
 test("only newer rows are appended and old ones go", () => {
-  const out = c.appended(drawn([0, 5, 10]), drawn([10, 15], [8, 9]), 5);
+  const out = c.appendRows(drawn([0, 5, 10]), drawn([10, 15], [8, 9]), 5);
   assert.deepEqual(out.time, [5, 10, 15]);
   assert.deepEqual(out.value, [1, 1, 9]);
 });

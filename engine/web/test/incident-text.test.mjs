@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
-  exactly,
-  incidentStory,
+  exactText,
+  incidentSummary,
   parsedValue,
   resetIsRisky,
-  resetWords,
-  shadowStory,
-  valueWords,
+  resetText,
+  shadowSummary,
+  valueText,
   writtenValue,
 } from "../node_modules/.cache/test/incident-text.js";
 
@@ -24,7 +24,7 @@ const incident = {
 };
 
 test("the summary of an incident names start, extent, top suspect and matching pattern", () => {
-  const told = incidentStory(incident, START + 480_000);
+  const told = incidentSummary(incident, START + 480_000);
   assert.match(told, /^2 anomalies in 2 entities started at \S+; ongoing for 8 min\. /);
   assert.match(told, /redis\/cache-1 is the top suspect: it moved first\. /);
   assert.match(told, /Matching pattern: cache thrash on redis\/cache-1 \(93\u00a0% confidence\)\. Users are affected\.$/);
@@ -32,29 +32,29 @@ test("the summary of an incident names start, extent, top suspect and matching p
 
 test("an active pattern is named before one that ended, which is named with its end", () => {
   const past = { name: "traffic_surge", entity: "checkout", confidence: 0.9, until: "2026-01-01T00:05:00Z" };
-  const both = incidentStory({ ...incident, patterns: [past, ...incident.patterns] }, START + 480_000);
+  const both = incidentSummary({ ...incident, patterns: [past, ...incident.patterns] }, START + 480_000);
   assert.match(both, /Matching pattern: cache thrash/);
-  const told = incidentStory({ ...incident, patterns: [past] }, START + 480_000);
+  const told = incidentSummary({ ...incident, patterns: [past] }, START + 480_000);
   assert.match(told, /Matching pattern until \S+: traffic surge on checkout\. Users/);
 });
 
 test("a mass event states that automatic actions are suspended, and an ended one its duration", () => {
   const over = { ...incident, mass: true, end: "2026-01-01T01:00:00Z", entities: ["x"], suspects: [], patterns: [] };
-  const told = incidentStory(over, START + 9e6);
+  const told = incidentSummary(over, START + 9e6);
   assert.match(told, /in x started at \S+; ended after 1 h\. Many series changed at once/);
   assert.doesNotMatch(told, /suspect|pattern|Users/);
 });
 
 test("values of knobs are words", () => {
-  assert.equal(valueWords(null, "B"), "not set");
-  assert.equal(valueWords(true, ""), "on");
-  assert.equal(valueWords("", ""), "empty");
-  assert.equal(valueWords("allkeys-lru", ""), "allkeys-lru");
-  assert.equal(valueWords(268_435_456, "B"), "256\u00a0MiB");
-  assert.equal(valueWords(0, "B", "no limit"), "0\u00a0B = no limit");
-  assert.equal(valueWords(1024, "B", "no limit"), "1\u00a0KiB");
-  assert.equal(valueWords(268_435_456, ""), "268,435,456");
-  assert.equal(exactly(0.1 + 0.2), "0.3");
+  assert.equal(valueText(null, "B"), "not set");
+  assert.equal(valueText(true, ""), "on");
+  assert.equal(valueText("", ""), "empty");
+  assert.equal(valueText("allkeys-lru", ""), "allkeys-lru");
+  assert.equal(valueText(268_435_456, "B"), "256\u00a0MiB");
+  assert.equal(valueText(0, "B", "no limit"), "0\u00a0B = no limit");
+  assert.equal(valueText(1024, "B", "no limit"), "1\u00a0KiB");
+  assert.equal(valueText(268_435_456, ""), "268,435,456");
+  assert.equal(exactText(0.1 + 0.2), "0.3");
 });
 
 test("an input is parsed as a value of the knob's type, or rejected", () => {
@@ -104,8 +104,8 @@ test("a value is formatted for editing without loss", () => {
 
 test("a reset names the default, and needs confirmation where the default may surprise", () => {
   const knob = { default: 0, zero: "no limit", unit: "B", denied: [] };
-  assert.match(resetWords(knob), /server default: 0\u00a0B = no limit\.$/);
-  assert.match(resetWords({ ...knob, default: null }), /which is unknown/);
+  assert.match(resetText(knob), /server default: 0\u00a0B = no limit\.$/);
+  assert.match(resetText({ ...knob, default: null }), /which is unknown/);
   const rows = [
     [{}, true],
     [{ default: null }, true],
@@ -122,9 +122,9 @@ test("a shadow action is described with the outcome without it", () => {
     time: "2026-01-01T00:02:00Z", before: 2 ** 24, after: 2 ** 25, figure: "hit ratio", unit: "ratio",
     figure_before: 0.71, figure_since: 0.72, severity: 0.5, worst: 0.5, ended: "2026-01-01T00:20:00Z", end: "over",
   };
-  const told = shadowStory(r, shadow, "B", START + 9e6).replaceAll("\u00a0", " ");
+  const told = shadowSummary(r, shadow, "B", START + 9e6).replaceAll("\u00a0", " ");
   assert.match(told, /^Mode auto would have set maxmemory 16 MiB → 32 MiB at \S+\. /);
   assert.match(told, /The problem ended without it at .+, after 18 min\. The hit ratio was 71 % at that time, 72 % on average since\.$/);
-  const worse = shadowStory({ ...r, is_action: true }, { ...shadow, ended: null, end: "", worst: 0.8, figure: "" }, "", START + 9e6);
+  const worse = shadowSummary({ ...r, is_action: true }, { ...shadow, ended: null, end: "", worst: 0.8, figure: "" }, "", START + 9e6);
   assert.match(worse, /run maxmemory on cache-1 .* The problem is still open after .*\. .* worse in the meantime: severity 0\.50 → 0\.80\.$/);
 });

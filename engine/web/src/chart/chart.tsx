@@ -1,22 +1,22 @@
 /** The picture of a series, with a readout, keys, and the same in words. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Drawn, lowerBound, summary } from "../chart-data.ts";
-import { clock, exact, range, score, value } from "../format.ts";
+import { type ChartData, lowerBound, summary } from "../chart-data.ts";
+import { clock, exactTime, range, score, value } from "../format.ts";
 import { Notice } from "../components/notice.tsx";
 import { useShared } from "../shared-state.ts";
 import { theme } from "../theme.ts";
 import type { Anomaly } from "../types.ts";
-import type { Over, SeriesPlot, Span, Window } from "./plot.ts";
+import type { ChartOverlay, SeriesPlot, Span, Window } from "./plot.ts";
 
 interface ChartProps {
   name: string;
-  data: Drawn;
+  data: ChartData;
   unit: string;
   window: Window;
   anomalies: Anomaly[];
   /** What `data.more` is; together with it or not at all. */
-  over?: Over | null;
+  over?: ChartOverlay | null;
   onZoom: (window: Window) => void;
   onReset: () => void;
 }
@@ -105,7 +105,7 @@ export function Chart(props: ChartProps) {
   );
 }
 
-function lastKnown(data: Drawn): number {
+function lastKnown(data: ChartData): number {
   return data.value.findLastIndex((v) => v !== null);
 }
 
@@ -139,23 +139,23 @@ function handleKey(event: KeyboardEvent, props: ChartProps, at: number, point: (
 }
 
 interface ReadoutProps {
-  data: Drawn;
+  data: ChartData;
   row: number;
   unit: string;
   pointed: boolean;
-  over: Over | null;
+  over: ChartOverlay | null;
 }
 
 function Readout({ data, row, unit, pointed, over }: ReadoutProps) {
   const time = data.time[row];
   const s = data.anomaly_score[row];
   const unusual = typeof s === "number" && s > 1;
-  const more = over?.told(data, row, unit);
+  const more = over?.describe(data, row, unit);
   return (
     <dl class={`readout${pointed ? " pointed" : ""}`} aria-live={pointed ? "polite" : "off"}>
       <div class="readout-time">
         <dt>{pointed ? "at" : "last"}</dt>
-        <dd title={time === undefined ? "" : exact(time)}>{time === undefined ? "–" : clock(time, Date.now())}</dd>
+        <dd title={time === undefined ? "" : exactTime(time)}>{time === undefined ? "–" : clock(time, Date.now())}</dd>
       </div>
       <div class="is-value">
         <dt>value</dt>
@@ -182,7 +182,7 @@ function Readout({ data, row, unit, pointed, over }: ReadoutProps) {
 const SHOWN = 20;
 
 /** The last rows as a table. */
-function Numbers({ data, unit }: { data: Drawn; unit: string }) {
+function Numbers({ data, unit }: { data: ChartData; unit: string }) {
   const [open, setOpen] = useState(false);
   const rows = open ? data.time.map((_, i) => i).filter((i) => data.value[i] !== null).slice(-SHOWN).reverse() : [];
   return (

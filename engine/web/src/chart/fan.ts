@@ -1,32 +1,32 @@
-/** How a forecast looks on the chart of its series: what is ahead, and dashed what had been forecast. */
+/** How a forecast style on the chart of its series: what is ahead, and dashed what had been forecast. */
 
 import type uPlot from "uplot";
-import { AHEAD, BEFORE, type Rows, laid } from "../forecast-overlay.ts";
-import type { Drawn } from "../chart-data.ts";
+import { FORECAST_QUANTILES, EARLIER_QUANTILES, type ForecastRows, withForecast } from "../forecast-overlay.ts";
+import type { ChartData } from "../chart-data.ts";
 import { range, value } from "../format.ts";
 import { colour } from "../theme.ts";
-import type { Over } from "./plot.ts";
+import type { ChartOverlay } from "./plot.ts";
 
 export interface Fan {
-  over: Over;
+  over: ChartOverlay;
   /** Where it ends, ms. */
   until: number;
-  lay: (data: Drawn) => Drawn;
+  addTo: (data: ChartData) => ChartData;
 }
 
 /** Columns of `more` behind the six of the value; see `SeriesPlot`. */
 const FIRST = 6;
-const LINES = [...AHEAD, ...BEFORE];
-const [LOW, MIDDLE, NINETY, HIGH, HIGHEST] = AHEAD.map((_, i) => FIRST + i) as [number, number, number, number, number];
-const [WAS_LOW, , WAS_HIGH] = BEFORE.map((_, i) => FIRST + AHEAD.length + i) as [number, number, number];
+const LINES = [...FORECAST_QUANTILES, ...EARLIER_QUANTILES];
+const [LOW, MIDDLE, NINETY, HIGH, HIGHEST] = FORECAST_QUANTILES.map((_, i) => FIRST + i) as [number, number, number, number, number];
+const [WAS_LOW, , WAS_HIGH] = EARLIER_QUANTILES.map((_, i) => FIRST + FORECAST_QUANTILES.length + i) as [number, number, number];
 
 /** A colour of the style sheet, thinner: `share` as two hex digits. */
 const thin = (share: string): string => colour("ok") + share;
 
-function looks(): { series: uPlot.Series[]; bands: uPlot.Band[] } {
+function style(): { series: uPlot.Series[]; bands: uPlot.Band[] } {
   const line = (quantile: string, i: number): uPlot.Series => {
     const middle = quantile === "0.5";
-    const was = i >= AHEAD.length;
+    const was = i >= FORECAST_QUANTILES.length;
     return {
       stroke: middle ? colour("ok") : thin("30"),
       width: middle ? 1.8 : 1,
@@ -45,7 +45,7 @@ function looks(): { series: uPlot.Series[]; bands: uPlot.Band[] } {
   };
 }
 
-function told(data: Drawn, row: number, unit: string): [string, string] | null {
+function describe(data: ChartData, row: number, unit: string): [string, string] | null {
   const cell = (column: number): number | null => data.more?.[column - FIRST]?.[row] ?? null;
   const ahead = cell(MIDDLE);
   if (ahead !== null) return ["forecast", words(ahead, cell(LOW), cell(HIGH), unit)];
@@ -56,8 +56,8 @@ function told(data: Drawn, row: number, unit: string): [string, string] | null {
 const words = (middle: number, low: number | null, high: number | null, unit: string): string =>
   `${value(middle, unit)} (${range(low, high, unit)})`;
 
-const OVER: Over = { looks, told };
+const FORECAST_OVERLAY: ChartOverlay = { style, describe };
 
-export function fanOf(ahead: Rows, before: Rows | null): Fan {
-  return { over: OVER, until: ahead.time.at(-1) ?? 0, lay: (data) => laid(data, ahead, before) };
+export function fanOf(ahead: ForecastRows, before: ForecastRows | null): Fan {
+  return { over: FORECAST_OVERLAY, until: ahead.time.at(-1) ?? 0, addTo: (data) => withForecast(data, ahead, before) };
 }

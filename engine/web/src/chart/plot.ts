@@ -1,7 +1,7 @@
 /** Two aligned uPlot charts: the value in its expected band, and below it the score. */
 
 import uPlot from "uplot";
-import { type Drawn, lowerBound, yLimits } from "../chart-data.ts";
+import { type ChartData, lowerBound, yLimits } from "../chart-data.ts";
 import { axis, isBytes } from "../format.ts";
 import { scoreShare } from "../components/icons.tsx";
 import { colour } from "../theme.ts";
@@ -15,14 +15,14 @@ export interface Span {
 export type Window = readonly [since: number, until: number];
 
 /** What is laid over the value: a line for each column of `more`, and the same in words. */
-export interface Over {
-  looks: () => { series: uPlot.Series[]; bands: uPlot.Band[] };
-  told: (data: Drawn, row: number, unit: string) => [name: string, words: string] | null;
+export interface ChartOverlay {
+  style: () => { series: uPlot.Series[]; bands: uPlot.Band[] };
+  describe: (data: ChartData, row: number, unit: string) => [name: string, words: string] | null;
 }
 
 export interface PlotOptions {
   unit: string;
-  over: Over | null;
+  over: ChartOverlay | null;
   onCursor: (index: number | null) => void;
   onZoom: (window: Window) => void;
   onReset: () => void;
@@ -41,12 +41,12 @@ export class SeriesPlot {
   private readonly strip: uPlot;
   private readonly watcher: ResizeObserver;
   private spans: Span[] = [];
-  private data: Drawn;
+  private data: ChartData;
   private window: Window;
 
   constructor(
     private readonly root: HTMLElement,
-    data: Drawn,
+    data: ChartData,
     window: Window,
     private readonly options: PlotOptions,
   ) {
@@ -61,7 +61,7 @@ export class SeriesPlot {
     root.addEventListener("mouseleave", () => options.onCursor(null));
   }
 
-  show(data: Drawn, window: Window, spans: Span[]): void {
+  show(data: ChartData, window: Window, spans: Span[]): void {
     this.data = data;
     this.window = window;
     this.spans = spans;
@@ -153,7 +153,7 @@ export class SeriesPlot {
 
   private mainOptions(sync: string): uPlot.Options {
     const line = colour("line-value");
-    const over = this.options.over?.looks();
+    const over = this.options.over?.style();
     return {
       ...this.common(sync),
       height: this.mainHeight(),

@@ -2,7 +2,7 @@
 
 import { useMemo, useRef } from "preact/hooks";
 import { getScores } from "../api.ts";
-import { type Drawn, appended, parsed, withGaps } from "../chart-data.ts";
+import { type ChartData, appendRows, parseScores, withGaps } from "../chart-data.ts";
 import { type Loaded, useLive } from "../hooks.ts";
 import type { Window } from "./plot.ts";
 
@@ -14,40 +14,40 @@ const AHEAD_MS = 60_000;
 const STEADY_MS = 15_000;
 const SHORTEST_MS = 120_000;
 
-export interface Stretch {
+export interface TimeRange {
   /** The last so many ms, moving on with time. */
   last?: number;
   /** Or this window, standing still. */
   fixed?: Window;
 }
 
-interface Kept {
+interface ScoreCache {
   key: string;
-  drawn: Drawn;
+  drawn: ChartData;
   whole: number;
 }
 
-async function refreshed(id: string, last: number, kept: Kept | null, key: string, signal: AbortSignal): Promise<Kept> {
+async function refreshed(id: string, last: number, kept: ScoreCache | null, key: string, signal: AbortSignal): Promise<ScoreCache> {
   const since = Date.now() - last;
   const newest = kept?.drawn.time.at(-1);
   if (kept?.key === key && newest !== undefined && kept.drawn.time.length < kept.whole + MOST_APPENDED) {
     const until = Math.max(Date.now(), newest) + AHEAD_MS;
-    const more = parsed(await getScores(id, newest + 1, until, POINTS, signal));
-    return { ...kept, drawn: appended(kept.drawn, more, since) };
+    const more = parseScores(await getScores(id, newest + 1, until, POINTS, signal));
+    return { ...kept, drawn: appendRows(kept.drawn, more, since) };
   }
-  const drawn = parsed(await getScores(id, since, null, POINTS, signal));
+  const drawn = parseScores(await getScores(id, since, null, POINTS, signal));
   return { key, drawn, whole: drawn.time.length };
 }
 
 /** Drawn columns, with holes where nothing is known. */
-export function useScores(id: string, stretch: Stretch): Loaded<Drawn> {
-  const kept = useRef<Kept | null>(null);
+export function useScores(id: string, stretch: TimeRange): Loaded<ChartData> {
+  const kept = useRef<ScoreCache | null>(null);
   const { fixed, last = 3_600_000 } = stretch;
   const key = `scores-${id} ${fixed ? fixed.join("-") : last}`;
   const loaded = useLive(
     key,
     async (signal) => {
-      if (fixed) return parsed(await getScores(id, fixed[0], fixed[1], POINTS, signal));
+      if (fixed) return parseScores(await getScores(id, fixed[0], fixed[1], POINTS, signal));
       kept.current = await refreshed(id, last, kept.current, key, signal);
       return kept.current.drawn;
     },
@@ -58,7 +58,7 @@ export function useScores(id: string, stretch: Stretch): Loaded<Drawn> {
 }
 
 /** The window to show: what was asked for, but no emptiness before the first sample. */
-export function windowOf(stretch: Stretch, data: Drawn): Window {
+export function windowOf(stretch: TimeRange, data: ChartData): Window {
   if (stretch.fixed) return stretch.fixed;
   const until = data.time.at(-1) ?? Date.now();
   const known = until - (data.time[0] ?? until);

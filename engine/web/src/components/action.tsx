@@ -3,17 +3,17 @@
 import { useState } from "preact/hooks";
 import { type Action, type ActionState, getAction, rollBack } from "../actions-api.ts";
 import { getScores } from "../api.ts";
-import { type Drawn, parsed, withGaps } from "../chart-data.ts";
+import { type ChartData, parseScores, withGaps } from "../chart-data.ts";
 import { value } from "../format.ts";
 import { useLive } from "../hooks.ts";
 import { type Effect } from "../incidents-api.ts";
 import { href } from "../router.ts";
-import { Ask } from "./confirm-dialog.tsx";
+import { ConfirmDialog } from "./confirm-dialog.tsx";
 import { Sparkline } from "./icons.tsx";
-import { Fault } from "./notice.tsx";
-import { Scoped } from "./scoped-button.tsx";
-import { Ago, At } from "./series-name.tsx";
-import { EffectGlyph, EffectWords, FromTo } from "./values.tsx";
+import { LoadError } from "./notice.tsx";
+import { ScopedButton } from "./scoped-button.tsx";
+import { RelativeTime, ClockTime } from "./series-name.tsx";
+import { EffectGlyph, EffectText, ValueChange } from "./values.tsx";
 
 const WORDS: Record<ActionState, string> = {
   proposed: "proposed",
@@ -33,7 +33,7 @@ const HELP: Partial<Record<ActionState, string>> = {
   refused: "A guard rule refused the action and nothing was sent. The outcome states the reason.",
 };
 
-export function StateWords({ action: { state, started } }: { action: Action }) {
+export function ActionStateBadge({ action: { state, started } }: { action: Action }) {
   return (
     <span class={`state ${state}`}>
       <i aria-hidden="true" />
@@ -42,14 +42,14 @@ export function StateWords({ action: { state, started } }: { action: Action }) {
   );
 }
 
-function What({ action, unit }: { action: Action; unit: string }) {
+function ActionTitle({ action, unit }: { action: Action; unit: string }) {
   return (
     <>
       <span class="metric">{action.subject.replaceAll("_", " ")}</span>{" "}
       <span class="source-chip">
         {action.tool} · {action.target}
       </span>{" "}
-      {!action.is_action && <FromTo before={action.before} after={action.after} unit={unit} />}
+      {!action.is_action && <ValueChange before={action.before} after={action.after} unit={unit} />}
     </>
   );
 }
@@ -58,16 +58,16 @@ export function ActionRow({ action, unit }: { action: Action; unit: string }) {
   return (
     <li>
       <a class="row action-row" href={href(["actions", action.id])}>
-        <StateWords action={action} />
+        <ActionStateBadge action={action} />
         <span class="name">
-          <What action={action} unit={unit} />
+          <ActionTitle action={action} unit={unit} />
         </span>
         <span class="standing">
           {action.undoes && "rollback of another action; "}
           {action.outcome?.words ?? action.told}
         </span>
         <span class="when">
-          <At time={action.created} />
+          <ClockTime time={action.created} />
           <span class="quiet">by {action.by}</span>
         </span>
       </a>
@@ -75,19 +75,19 @@ export function ActionRow({ action, unit }: { action: Action; unit: string }) {
   );
 }
 
-export function ActionCard({ id, unit, onUndone }: { id: string; unit: (a: Action) => string; onUndone: (back: Action) => void }) {
+export function ActionCard({ id, unit, onRolledBack }: { id: string; unit: (a: Action) => string; onRolledBack: (back: Action) => void }) {
   const found = useLive(`action-${id}`, (signal) => getAction(id, signal));
   const action = found.data;
-  if (!action) return <Fault of={found} what="This action" />;
+  if (!action) return <LoadError of={found} what="This action" />;
   const effect = action.recommendation?.effect ?? null;
   return (
     <article class="panel card" aria-label={`${action.subject} of ${action.target}`}>
       <header class="card-head">
         <h2>
-          <What action={action} unit={unit(action)} />
+          <ActionTitle action={action} unit={unit(action)} />
         </h2>
         <span class="standing-chips">
-          <StateWords action={action} />
+          <ActionStateBadge action={action} />
           {action.time_scale < 1 && (
             <span class="badge" title="Verification and waiting times are shortened because this target is a trial">
               trial, time × {action.time_scale}
@@ -96,29 +96,29 @@ export function ActionCard({ id, unit, onUndone }: { id: string; unit: (a: Actio
         </span>
       </header>
       <p class="quiet">
-        {action.is_action ? "Run by" : "Set by"} {action.by} <Ago time={action.created} />, mode {action.mode}
+        {action.is_action ? "Run by" : "Set by"} {action.by} <RelativeTime time={action.created} />, mode {action.mode}
         {action.ended && (
           <>
-            ; ended <Ago time={action.ended} />
+            ; ended <RelativeTime time={action.ended} />
           </>
         )}
         .{action.told && ` Tool response: ${action.told}.`} {HELP[action.state]}
       </p>
       {effect && <LiveEffect effect={effect} action={action} />}
-      {action.outcome && <Came action={action} />}
-      <Undo action={action} unit={unit(action)} onUndone={onUndone} />
+      {action.outcome && <Outcome action={action} />}
+      <RollbackButton action={action} unit={unit(action)} onRolledBack={onRolledBack} />
     </article>
   );
 }
 
-function Came({ action }: { action: Action }) {
+function Outcome({ action }: { action: Action }) {
   const measured = action.outcome?.effect;
   return (
     <p>
       <b>{action.outcome?.words}</b>
       {measured && (
         <>
-          ; measured: <EffectWords effect={measured} />
+          ; measured: <EffectText effect={measured} />
         </>
       )}
     </p>
@@ -135,14 +135,14 @@ function LiveEffect({ effect, action }: { effect: Effect; action: Action }) {
   const until = Math.min(Date.now(), (action.ended ? Date.parse(action.ended) : Date.now()) + AFTER_MS);
   const { data } = useLive(
     `effect-${action.id}`,
-    async (signal) => (effect.series_id ? withGaps(parsed(await getScores(effect.series_id, since, until, 300, signal))) : null),
+    async (signal) => (effect.series_id ? withGaps(parseScores(await getScores(effect.series_id, since, until, 300, signal))) : null),
     action.ended ? 30_000 : 2000,
   );
   const now = data ? lastOf(data) : null;
   return (
     <div class="live-effect">
       <div class="expected">
-        <EffectWords effect={effect} />
+        <EffectText effect={effect} />
         <span>
           now <b>{value(now, effect.unit)}</b>
         </span>
@@ -163,28 +163,28 @@ function LiveEffect({ effect, action }: { effect: Effect; action: Action }) {
   );
 }
 
-function lastOf(data: Drawn): number | null {
+function lastOf(data: ChartData): number | null {
   return data.value.findLast((x) => x !== null) ?? null;
 }
 
-function Undo({ action, unit, onUndone }: { action: Action; unit: string; onUndone: (back: Action) => void }) {
-  const [asking, setAsking] = useState(false);
+function RollbackButton({ action, unit, onRolledBack }: { action: Action; unit: string; onRolledBack: (back: Action) => void }) {
+  const [dialogOpen, setDialogOpen] = useState(false);
   if (!UNDOABLE.has(action.state) || action.is_action || action.undoes) return null;
-  const act = async (): Promise<void> => onUndone(await rollBack(action.id));
+  const act = async (): Promise<void> => onRolledBack(await rollBack(action.id));
   return (
     <div class="decide">
-      <Scoped scope="execute" onClick={() => setAsking(true)}>
+      <ScopedButton scope="execute" onClick={() => setDialogOpen(true)}>
         Roll back
-      </Scoped>
-      {asking && (
-        <Ask title="Roll back this change?" verb="Roll back" act={act} onClose={() => setAsking(false)}>
+      </ScopedButton>
+      {dialogOpen && (
+        <ConfirmDialog title="Roll back this change?" verb="Roll back" act={act} onClose={() => setDialogOpen(false)}>
           <p>
-            {action.subject} of {action.target}: <FromTo before={action.after} after={action.before} unit={unit} />
+            {action.subject} of {action.target}: <ValueChange before={action.after} after={action.before} unit={unit} />
           </p>
           <p class="quiet">
             The rollback runs only if the value was not changed since. It also works while actions are paused.
           </p>
-        </Ask>
+        </ConfirmDialog>
       )}
     </div>
   );

@@ -4,23 +4,24 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { getStatus } from "../api.ts";
 import { plural } from "../format.ts";
 import { useLive } from "../hooks.ts";
-import { newest, newestIncident } from "../event-stream.ts";
+import { newestAnomaly, newestIncident } from "../event-stream.ts";
 import type { Route } from "../router.ts";
+import { pageRouteOf } from "../routes.ts";
 import { useShared } from "../shared-state.ts";
 
 export function Announcer() {
-  const event = useShared(newest);
+  const event = useShared(newestAnomaly);
   const incident = useShared(newestIncident);
-  const told = useRef(new Set<string>());
+  const announced = useRef(new Set<string>());
   const [text, setText] = useState("");
   useEffect(() => {
-    if (!event || event.end !== null || told.current.has(event.id)) return;
-    told.current.add(event.id);
+    if (!event || event.end !== null || announced.current.has(event.id)) return;
+    announced.current.add(event.id);
     setText(`New anomaly: ${event.series}, ${event.direction === "absent" ? "no samples" : `${event.direction} expected`}.`);
   }, [event]);
   useEffect(() => {
-    if (!incident || incident.end !== null || told.current.has(incident.id)) return;
-    told.current.add(incident.id);
+    if (!incident || incident.end !== null || announced.current.has(incident.id)) return;
+    announced.current.add(incident.id);
     setText(`New incident, severity ${incident.level}: ${incident.title}.`);
   }, [incident]);
   return (
@@ -30,27 +31,17 @@ export function Announcer() {
   );
 }
 
-const NAMES: Record<string, string> = {
-  series: "Series",
-  anomalies: "Anomalies",
-  incidents: "Incidents",
-  inbox: "Inbox",
-  actions: "Actions",
-  tools: "Tools",
-  audit: "Audit",
-};
-
 /** `(3) Overview · Trimtab`, and a warm icon while something is unusual. */
-export function useUnusualTitle(route: Route): void {
+export function usePageTitle(route: Route): void {
   const { data } = useLive("status-title", getStatus, 10_000);
   const open = Number(data?.engine.anomalies_open ?? 0);
-  const place = NAMES[route.path[0] ?? ""] ?? "Overview";
+  const page = pageRouteOf(route.path[0])?.name ?? "Overview";
   useEffect(() => {
-    document.title = `${open > 0 ? `(${open}) ` : ""}${place} · Trimtab`;
+    document.title = `${open > 0 ? `(${open}) ` : ""}${page} · Trimtab`;
     const icon = document.querySelector<HTMLLinkElement>("link[rel=icon]");
     const file = open > 0 ? "./favicon-unusual.svg" : "./favicon.svg";
     if (icon && icon.getAttribute("href") !== file) icon.setAttribute("href", file);
-  }, [open, place]);
+  }, [open, page]);
 }
 
-export const openWords = (n: number): string => plural(n, "open anomaly", "open anomalies");
+export const openAnomaliesText = (n: number): string => plural(n, "open anomaly", "open anomalies");

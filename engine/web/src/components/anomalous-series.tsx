@@ -2,26 +2,26 @@
 
 import { useMemo } from "preact/hooks";
 import { getScores } from "../api.ts";
-import { parsed, withGaps } from "../chart-data.ts";
+import { parseScores, withGaps } from "../chart-data.ts";
 import { value } from "../format.ts";
 import { useLive } from "../hooks.ts";
 import { href } from "../router.ts";
 import type { Anomaly, Scores, Series } from "../types.ts";
 import { unitOf } from "../units.ts";
-import { against, againstOfAnomaly, againstOfSeries, metricOf, patternOf, side } from "../anomaly-text.ts";
+import { deviationText, observedAtPeak, observedInSeries, metricOf, patternOf, deviationSide } from "../anomaly-text.ts";
 import { DirectionGlyph, ScoreBar, Sparkline } from "./icons.tsx";
-import { Ago, SeriesName } from "./series-name.tsx";
+import { RelativeTime, SeriesName } from "./series-name.tsx";
 
 const HOUR_MS = 3_600_000;
 const LATE_MS = 120_000;
 
-interface UnusualProps {
+interface AnomalousSeriesProps {
   anomaly: Anomaly;
   /** The series as it is now, where it is at hand. */
   series: Series | undefined;
 }
 
-export function UnusualRow({ anomaly, series }: UnusualProps) {
+export function AnomalousSeries({ anomaly, series }: AnomalousSeriesProps) {
   const { data } = useLive(
     `spark-${anomaly.series_id}`,
     (signal) => getScores(anomaly.series_id, Date.now() - HOUR_MS, null, 160, signal),
@@ -34,9 +34,9 @@ export function UnusualRow({ anomaly, series }: UnusualProps) {
         <DirectionGlyph direction={anomaly.direction} open />
         <SeriesName metric={metricOf(anomaly.series)} labels={anomaly.labels} source={anomaly.source} />
         <LastHour scores={data} />
-        <Standing anomaly={anomaly} series={series} unit={unit} />
+        <ValueText anomaly={anomaly} series={series} unit={unit} />
         <span class="since">
-          <Ago time={anomaly.start} />
+          <RelativeTime time={anomaly.start} />
         </span>
         <ScoreBar score={series?.anomaly_score ?? anomaly.score} />
       </a>
@@ -45,15 +45,15 @@ export function UnusualRow({ anomaly, series }: UnusualProps) {
 }
 
 /** The value now where it is out of its band, else the worst that it was. */
-function Standing({ anomaly, series, unit }: UnusualProps & { unit: string }) {
-  const now = series ? againstOfSeries(series) : null;
+function ValueText({ anomaly, series, unit }: AnomalousSeriesProps & { unit: string }) {
+  const now = series ? observedInSeries(series) : null;
   if (anomaly.direction === "absent") {
-    return <span class="standing">{against(againstOfAnomaly(anomaly), unit, "absent")}</span>;
+    return <span class="standing">{deviationText(observedAtPeak(anomaly), unit, "absent")}</span>;
   }
-  if (now && side(now) !== null) {
+  if (now && deviationSide(now) !== null) {
     return (
       <span class="standing">
-        <b>{value(now.value, unit)}</b> {against(now, unit)}
+        <b>{value(now.value, unit)}</b> {deviationText(now, unit)}
       </span>
     );
   }
@@ -67,7 +67,7 @@ function Standing({ anomaly, series, unit }: UnusualProps & { unit: string }) {
   }
   return (
     <span class="standing">
-      <b>{value(anomaly.value, unit)}</b> {against(againstOfAnomaly(anomaly), unit, anomaly.direction)}
+      <b>{value(anomaly.value, unit)}</b> {deviationText(observedAtPeak(anomaly), unit, anomaly.direction)}
       {now && <span class="quiet"> at peak, now {value(now.value, unit)}</span>}
     </span>
   );
@@ -75,7 +75,7 @@ function Standing({ anomaly, series, unit }: UnusualProps & { unit: string }) {
 
 /** A series that fell silent ends where it fell silent; one that is a little late ends at the edge. */
 function LastHour({ scores }: { scores: Scores | null }) {
-  const drawn = useMemo(() => (scores ? withGaps(parsed(scores)) : null), [scores]);
+  const drawn = useMemo(() => (scores ? withGaps(parseScores(scores)) : null), [scores]);
   if (!drawn) return <span class="spark" />;
   const last = drawn.time.at(-1) ?? 0;
   const until = Date.now() - last < LATE_MS ? last : Date.now();

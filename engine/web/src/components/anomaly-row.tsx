@@ -4,9 +4,9 @@ import { duration } from "../format.ts";
 import { href } from "../router.ts";
 import type { Anomaly } from "../types.ts";
 import { unitOf } from "../units.ts";
-import { against, againstOfAnomaly, lasted, metricOf } from "../anomaly-text.ts";
+import { deviationText, observedAtPeak, anomalyDurationS, metricOf } from "../anomaly-text.ts";
 import { DirectionGlyph, ScoreBar } from "./icons.tsx";
-import { At, SeriesName } from "./series-name.tsx";
+import { ClockTime, SeriesName } from "./series-name.tsx";
 
 export function AnomalyRow({ anomaly, now }: { anomaly: Anomaly; now: number }) {
   const open = anomaly.end === null;
@@ -15,12 +15,12 @@ export function AnomalyRow({ anomaly, now }: { anomaly: Anomaly; now: number }) 
       <a class={`row anomaly-row${open ? " unusual" : " over"}`} href={href(["anomalies", anomaly.id])}>
         <DirectionGlyph direction={anomaly.direction} open={open} />
         <SeriesName metric={metricOf(anomaly.series)} labels={anomaly.labels} source={anomaly.source} />
-        <span class="standing">{against(againstOfAnomaly(anomaly), unitOf(anomaly), anomaly.direction)}</span>
+        <span class="standing">{deviationText(observedAtPeak(anomaly), unitOf(anomaly), anomaly.direction)}</span>
         <span class="when">
-          <At time={anomaly.start} />
+          <ClockTime time={anomaly.start} />
           <span class="quiet">
             {open ? "ongoing, " : ""}
-            {duration(lasted(anomaly, now))}
+            {duration(anomalyDurationS(anomaly, now))}
           </span>
         </span>
         <ScoreBar score={anomaly.score} />

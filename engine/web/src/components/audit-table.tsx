@@ -1,9 +1,9 @@
 /** Rows of the audit. */
 
 import type { AuditRow } from "../actions-api.ts";
-import { At } from "./series-name.tsx";
+import { ClockTime } from "./series-name.tsx";
 
-function detailWords(details: AuditRow["details"]): string {
+function detailText(details: AuditRow["details"]): string {
   return Object.entries(details)
     .filter(([, text]) => text !== null && text !== "")
     .map(([name, text]) => `${name}=${text}`)
@@ -28,14 +28,14 @@ export function AuditTable({ rows }: { rows: AuditRow[] }) {
             <tr key={row.seq} title={`hash ${row.hash}`}>
               <td data-name="No.">{row.seq}</td>
               <td data-name="Time">
-                <At time={row.time} />
+                <ClockTime time={row.time} />
               </td>
               <td data-name="Actor">{row.actor}</td>
               <td data-name="Event">{row.what}</td>
               <td data-name="Subject">
                 <code>{row.subject}</code>
               </td>
-              <td data-name="Details">{detailWords(row.details)}</td>
+              <td data-name="Details">{detailText(row.details)}</td>
             </tr>
           ))}
         </tbody>

@@ -4,25 +4,25 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "../api.ts";
 
-export interface AskProps {
+export interface ConfirmDialogProps {
   title: string;
   /** The word on the button that does it. */
   verb: string;
-  /** What is to be given: a reason (needed or not), a time to come, or nothing. */
-  wants?: "reason" | "perhaps a reason" | "a time";
+  /** What is to be entered: a reason (needed or not), a time to come, or nothing. */
+  input?: "required reason" | "optional reason" | "time";
   warm?: boolean;
   /** What was written in the question does not do yet. */
   blocked?: boolean;
-  act: (given: string) => Promise<unknown>;
+  act: (entered: string) => Promise<unknown>;
   onClose: () => void;
   children?: ComponentChildren;
 }
 
-export function Ask({ title, verb, wants, warm = false, blocked = false, act, onClose, children }: AskProps) {
+export function ConfirmDialog({ title, verb, input, warm = false, blocked = false, act, onClose, children }: ConfirmDialogProps) {
   const box = useRef<HTMLDialogElement>(null);
-  const [given, setGiven] = useState(wants === "a time" ? inAnHour() : "");
+  const [entered, setEntered] = useState(input === "time" ? localTimeInOneHour() : "");
   const [busy, setBusy] = useState(false);
-  const [wrong, setWrong] = useState("");
+  const [error, setError] = useState("");
   useEffect(() => {
     const before = document.activeElement;
     box.current?.showModal();
@@ -33,25 +33,25 @@ export function Ask({ title, verb, wants, warm = false, blocked = false, act, on
   const submit = async (event: Event): Promise<void> => {
     event.preventDefault();
     setBusy(true);
-    setWrong("");
+    setError("");
     try {
-      await act(given.trim());
+      await act(entered.trim());
       onClose();
-    } catch (error) {
-      setWrong(whyNot(error));
+    } catch (failure) {
+      setError(writeErrorText(failure));
       setBusy(false);
     }
   };
-  const ready = !busy && !blocked && (given.trim() !== "" || (wants !== "reason" && wants !== "a time"));
+  const ready = !busy && !blocked && (entered.trim() !== "" || (input !== "required reason" && input !== "time"));
   return (
     <dialog class="ask" ref={box} aria-labelledby="ask-title" onClose={onClose}>
       <form onSubmit={(event) => void submit(event)}>
         <h2 id="ask-title">{title}</h2>
         {children}
-        {wants && <Given wants={wants} value={given} onInput={setGiven} />}
-        {wrong && (
+        {input && <DialogInput input={input} value={entered} onInput={setEntered} />}
+        {error && (
           <p role="alert" class="wrong">
-            {wrong}
+            {error}
           </p>
         )}
         <div class="ask-buttons">
@@ -67,14 +67,14 @@ export function Ask({ title, verb, wants, warm = false, blocked = false, act, on
   );
 }
 
-interface GivenProps {
-  wants: NonNullable<AskProps["wants"]>;
+interface DialogInputProps {
+  input: NonNullable<ConfirmDialogProps["input"]>;
   value: string;
   onInput: (text: string) => void;
 }
 
-function Given({ wants, value, onInput }: GivenProps) {
-  if (wants === "a time") {
+function DialogInput({ input, value, onInput }: DialogInputProps) {
+  if (input === "time") {
     return (
       <label class="given-field">
         Time (your local time zone)
@@ -84,21 +84,21 @@ function Given({ wants, value, onInput }: GivenProps) {
   }
   return (
     <label class="given-field">
-      {wants === "reason" ? "Reason" : "Reason (optional)"}
+      {input === "required reason" ? "Reason" : "Reason (optional)"}
       <textarea rows={2} maxLength={1000} value={value} onInput={(event) => onInput(event.currentTarget.value)} />
     </label>
   );
 }
 
 /** As `datetime-local` writes it. */
-function inAnHour(): string {
+function localTimeInOneHour(): string {
   const at = new Date(Date.now() + 3_600_000);
   at.setMinutes(at.getMinutes() - at.getTimezoneOffset());
   return at.toISOString().slice(0, 16);
 }
 
 /** What a person can do with the failure of a write. */
-export function whyNot(error: unknown): string {
+export function writeErrorText(error: unknown): string {
   if (!(error instanceof ApiError)) return String(error);
   if (error.status === 0) return "Trimtab is not responding, so the result is unknown. Check the current state before you retry.";
   if (error.status === 403) return `${error.message} An administrator can create another key with trimtab key create.`;

@@ -2,17 +2,17 @@
 
 import { useRef, useState } from "preact/hooks";
 
-export function Copied({ text, what }: { text: string; what: string }) {
+export function CopyableText({ text, what }: { text: string; what: string }) {
   const box = useRef<HTMLPreElement>(null);
-  const [said, setSaid] = useState("");
+  const [message, setMessage] = useState("");
   const copy = async (): Promise<void> => {
     try {
       await navigator.clipboard.writeText(text);
-      setSaid("Copied.");
+      setMessage("Copied.");
     } catch {
       // Without TLS a browser has no clipboard for us: mark it, and the person presses the keys.
       if (box.current) getSelection()?.selectAllChildren(box.current);
-      setSaid("Selected. Press Ctrl+C or ⌘C to copy.");
+      setMessage("Selected. Press Ctrl+C or ⌘C to copy.");
     }
   };
   return (
@@ -25,7 +25,7 @@ export function Copied({ text, what }: { text: string; what: string }) {
           Copy {what}
         </button>{" "}
         <span role="status" class="quiet">
-          {said}
+          {message}
         </span>
       </p>
     </div>

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { duration, value } from "../format.ts";
 import type { Status } from "../types.ts";
-import { Trace } from "./icons.tsx";
+import { MiniChart } from "./icons.tsx";
 
 interface Gauge {
   key: string;
@@ -42,7 +42,7 @@ function useTraces(status: Status): Record<string, number[]> {
   return traces;
 }
 
-export function Engine({ status }: { status: Status }) {
+export function EngineStatus({ status }: { status: Status }) {
   const traces = useTraces(status);
   const uptime = figure(status, "uptime_s");
   const fastest = Math.min(...status.sources.map((s) => s.interval_s));
@@ -64,7 +64,7 @@ export function Engine({ status }: { status: Status }) {
           <div key={gauge.key} title={gauge.help}>
             <dt>{gauge.name}</dt>
             <dd>{value(figure(status, gauge.key), gauge.unit)}</dd>
-            <Trace numbers={traces[gauge.key] ?? []} />
+            <MiniChart numbers={traces[gauge.key] ?? []} />
           </div>
         ))}
       </dl>

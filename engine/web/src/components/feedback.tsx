@@ -3,25 +3,25 @@
 import { useState } from "preact/hooks";
 import { ApiError, giveFeedback } from "../api.ts";
 import type { AnomalyDetail, Verdict } from "../types.ts";
-import { Ago } from "./series-name.tsx";
+import { RelativeTime } from "./series-name.tsx";
 
 const WORDS: Record<Verdict, string> = { right: "Real anomaly", wrong: "False alarm" };
 
 export function FeedbackPanel({ anomaly, onGiven }: { anomaly: AnomalyDetail; onGiven: () => void }) {
   const [note, setNote] = useState("");
   const [busy, setBusy] = useState(false);
-  const [said, setSaid] = useState("");
+  const [message, setMessage] = useState("");
   const [wrong, setWrong] = useState("");
   const give = async (verdict: Verdict): Promise<void> => {
     setBusy(true);
     setWrong("");
     try {
       await giveFeedback(anomaly.id, verdict, note.trim());
-      setSaid("Feedback saved.");
+      setMessage("Feedback saved.");
       setNote("");
       onGiven();
     } catch (error) {
-      setWrong(explained(error));
+      setWrong(errorText(error));
     } finally {
       setBusy(false);
     }
@@ -49,24 +49,24 @@ export function FeedbackPanel({ anomaly, onGiven }: { anomaly: AnomalyDetail; on
         ))}
       </div>
       <p role="status" class="quiet">
-        {said}
+        {message}
       </p>
       {wrong && (
         <p role="alert" class="wrong">
           {wrong}
         </p>
       )}
-      <Given anomaly={anomaly} />
+      <FeedbackList anomaly={anomaly} />
     </section>
   );
 }
 
-function explained(error: unknown): string {
+function errorText(error: unknown): string {
   if (error instanceof ApiError && error.status === 403) return `${error.message} Your key is read-only.`;
   return error instanceof Error ? `Not saved: ${error.message}` : String(error);
 }
 
-function Given({ anomaly }: { anomaly: AnomalyDetail }) {
+function FeedbackList({ anomaly }: { anomaly: AnomalyDetail }) {
   if (anomaly.feedback.length === 0) return null;
   return (
     <ul class="given">
@@ -74,7 +74,7 @@ function Given({ anomaly }: { anomaly: AnomalyDetail }) {
         <li key={f.author + f.time}>
           <b>{WORDS[f.verdict]}</b> {f.note && <q>{f.note}</q>}{" "}
           <span class="quiet">
-            {f.author}, <Ago time={f.time} />
+            {f.author}, <RelativeTime time={f.time} />
           </span>
         </li>
       ))}

@@ -1,43 +1,43 @@
 /** What is ahead of a series, below its picture; and how the forecasts of before turned out. */
 
 import { useEffect, useMemo } from "preact/hooks";
-import { byWords, came, cameWords, rowsAhead, rowsBefore, sureWords } from "../forecast-overlay.ts";
+import { modelText, forecastAccuracy, accuracyText, forecastRows, earlierForecastRows, historyConfidenceText } from "../forecast-overlay.ts";
 import { type Fan, fanOf } from "../chart/fan.ts";
-import type { Drawn } from "../chart-data.ts";
-import { clock, exact, range, value } from "../format.ts";
+import type { ChartData } from "../chart-data.ts";
+import { clock, exactTime, range, value } from "../format.ts";
 import { type Loaded, useLive } from "../hooks.ts";
-import { type Forecast, type ForecastBefore, getBefore, getForecast, getModels } from "../planning-api.ts";
+import { type Forecast, type EarlierForecast, getEarlierForecast, getForecast, getModels } from "../planning-api.ts";
 import type { Page, Series } from "../types.ts";
-import { Ago } from "./series-name.tsx";
+import { RelativeTime } from "./series-name.tsx";
 import "../styles/forecast-panel.css";
 
-export interface AheadProps {
+export interface ForecastPanelProps {
   series: Series;
   /** As drawn, without the forecast. */
-  data: Drawn | null;
+  data: ChartData | null;
   onFan: (fan: Fan | null) => void;
 }
 
-export function AheadPanel({ series, data, onFan }: AheadProps) {
+export function ForecastPanel({ series, data, onFan }: ForecastPanelProps) {
   const found = useLive(`forecast-${series.id}`, (signal) => getForecast(series.id, signal), 15_000);
-  const past = useLive(`before-${series.id}`, (signal) => getBefore(series.id, signal), 60_000);
+  const past = useLive(`before-${series.id}`, (signal) => getEarlierForecast(series.id, signal), 60_000);
   const forecast = found.data?.items[0] ?? null;
   const newest = past.data?.times.at(-1);
   const oldest = past.data?.times[0];
   const fan = useMemo(
-    () => (forecast ? fanOf(rowsAhead(forecast), past.data && newest ? rowsBefore(past.data) : null) : null),
+    () => (forecast ? fanOf(forecastRows(forecast), past.data && newest ? earlierForecastRows(past.data) : null) : null),
     [series.id, forecast?.made, forecast?.model, forecast?.version, newest],
   );
   useEffect(() => {
     onFan(fan);
     return () => onFan(null);
   }, [fan]);
-  if (!forecast) return <WhyNot found={found} />;
+  if (!forecast) return <MissingForecast found={found} />;
   return (
     <div class="ahead">
       <Legend before={oldest !== undefined && Date.parse(oldest) <= Date.now()} />
-      <Said forecast={forecast} />
-      {past.data && <Held before={past.data} forecast={forecast} data={data} />}
+      <ForecastText forecast={forecast} />
+      {past.data && <AccuracyText before={past.data} forecast={forecast} data={data} />}
     </div>
   );
 }
@@ -75,8 +75,8 @@ function zone(): string {
   return name === short ? name : `${name} (${short})`;
 }
 
-function Said({ forecast: f }: { forecast: Forecast }) {
-  const rows = rowsAhead(f);
+function ForecastText({ forecast: f }: { forecast: Forecast }) {
+  const rows = forecastRows(f);
   const last = rows.time.length - 1;
   const hour = Math.min(last, Math.max(1, Math.round(3600 / f.step_s)));
   const made = Date.parse(f.made);
@@ -93,26 +93,26 @@ function Said({ forecast: f }: { forecast: Forecast }) {
       )}
       . Ranges in brackets contain 90 % of outcomes.{" "}
       <span class="quiet">
-        Made at <time title={exact(made)}>{clock(made, Date.now(), false)}</time> (<Ago time={f.made} />) by{" "}
-        <a href="#/models">{byWords(f)}</a>; {sureWords(f)}.
+        Made at <time title={exactTime(made)}>{clock(made, Date.now(), false)}</time> (<RelativeTime time={f.made} />) by{" "}
+        <a href="#/models">{modelText(f)}</a>; {historyConfidenceText(f)}.
       </span>
     </p>
   );
 }
 
-function Held({ before, forecast, data }: { before: ForecastBefore; forecast: Forecast; data: Drawn | null }) {
-  const found = data ? came(data, rowsBefore(before), forecast.step_s * 1000) : null;
+function AccuracyText({ before, forecast, data }: { before: EarlierForecast; forecast: Forecast; data: ChartData | null }) {
+  const found = data ? forecastAccuracy(data, earlierForecastRows(before), forecast.step_s * 1000) : null;
   return (
     <p class="quiet">
       {found
-        ? cameWords(found, before.lead_s, forecast.unit)
+        ? accuracyText(found, before.lead_s, forecast.unit)
         : "Forecast accuracy appears once a forecast is an hour old and its time is in view."}
     </p>
   );
 }
 
 /** Why there is no forecast, and what to do. */
-function WhyNot({ found }: { found: Loaded<Page<Forecast>> }) {
+function MissingForecast({ found }: { found: Loaded<Page<Forecast>> }) {
   const model = useLive("why-no-forecast", getModels, 30_000).data?.items[0];
   if (found.error) return found.error.status === 503 ? <p class="ahead quiet">{found.error.detail}</p> : null;
   if (!found.data || !model) return null;

@@ -2,18 +2,18 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import { getStatus, session, signOut } from "../api.ts";
-import { clock, exact } from "../format.ts";
+import { clock, exactTime } from "../format.ts";
 import { useLive } from "../hooks.ts";
-import { type LiveState, heard, live, reconnect } from "../event-stream.ts";
-import { acts, getRecommendations } from "../incidents-api.ts";
-import { PLACES, placeOf } from "../routes.ts";
+import { type ConnectionState, lastUpdate, connection, reconnect } from "../event-stream.ts";
+import { actionsEnabled, getRecommendations } from "../incidents-api.ts";
+import { ROUTES, pageRouteOf } from "../routes.ts";
 import type { Route } from "../router.ts";
 import { useShared } from "../shared-state.ts";
 import { theme, toggleTheme } from "../theme.ts";
-import { Mark } from "./icons.tsx";
+import { Logo } from "./icons.tsx";
 import { PauseButton } from "./pause-button.tsx";
 
-const STATES: Record<LiveState, string> = {
+const STATES: Record<ConnectionState, string> = {
   connecting: "connecting",
   live: "live",
   lost: "connection lost",
@@ -25,11 +25,11 @@ export function Header({ route }: { route: Route }) {
     <header class="top">
       <div class="top-inner">
         <a class="brand" href="#/" aria-label="Trimtab, overview">
-          <Mark />
+          <Logo />
           <span class="brand-name">Trimtab</span>
         </a>
         <Nav route={route} />
-        <Pulse />
+        <ConnectionIndicator />
         <PauseButton />
         <ThemeButton />
       </div>
@@ -38,20 +38,20 @@ export function Header({ route }: { route: Route }) {
 }
 
 function Nav({ route }: { route: Route }) {
-  const acting = useShared(acts);
+  const enabled = useShared(actionsEnabled);
   const bar = useRef<HTMLElement>(null);
-  const place = placeOf(route.path[0]);
-  const here = place?.under ?? place?.noun;
+  const current = pageRouteOf(route.path[0]);
+  const here = current?.parent ?? current?.segment;
   useEffect(() => {
     bar.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
-  }, [here, acting]);
-  const places = PLACES.filter((place) => place.name && (acting || !place.acts));
+  }, [here, enabled]);
+  const links = ROUTES.filter((page) => page.name && (enabled || !page.needsActions));
   return (
     <nav aria-label="Pages" ref={bar}>
-      {places.map(({ noun, name }) => (
-        <a key={noun} href={`#/${noun}`} aria-current={here === noun ? "page" : undefined}>
+      {links.map(({ segment, name }) => (
+        <a key={segment} href={`#/${segment}`} aria-current={here === segment ? "page" : undefined}>
           {name}
-          {noun === "inbox" && <Waiting />}
+          {segment === "inbox" && <PendingCount />}
         </a>
       ))}
     </nav>
@@ -61,7 +61,7 @@ function Nav({ route }: { route: Route }) {
 const MOST_COUNTED = 50;
 
 /** How many recommendations wait for somebody. */
-function Waiting() {
+function PendingCount() {
   const { data } = useLive(
     "inbox-count",
     (signal) => getRecommendations({ state: "pending", limit: MOST_COUNTED }, signal),
@@ -77,11 +77,11 @@ function Waiting() {
   );
 }
 
-function Pulse() {
-  const state = useShared(live);
-  const at = useShared(heard);
+function ConnectionIndicator() {
+  const state = useShared(connection);
+  const at = useShared(lastUpdate);
   return (
-    <span class={`pulse ${state}`} title={at === null ? STATES[state] : `Last update from the engine: ${exact(at)}`}>
+    <span class={`pulse ${state}`} title={at === null ? STATES[state] : `Last update from the engine: ${exactTime(at)}`}>
       <span class="pulse-dot" aria-hidden="true" />
       <span class="pulse-word">{STATES[state]}</span>
       {at !== null && <span class="pulse-time">{clock(at, Date.now())}</span>}

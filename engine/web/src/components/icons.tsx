@@ -1,12 +1,12 @@
 /** Small pictures: where people look rather than read. Each says the same in words. */
 
 import { extent } from "../chart-data.ts";
-import type { Drawn } from "../chart-data.ts";
+import type { ChartData } from "../chart-data.ts";
 import { score as scoreText } from "../format.ts";
 import type { Direction } from "../types.ts";
-import { type Against, side } from "../anomaly-text.ts";
+import { type ObservedValue, deviationSide } from "../anomaly-text.ts";
 
-export function Mark() {
+export function Logo() {
   return (
     <svg viewBox="0 0 32 32" width="24" height="24" aria-hidden="true">
       <rect width="32" height="32" rx="7" class="mark-ground" />
@@ -42,10 +42,10 @@ export function ScoreBar({ score, bare = false }: { score: number | null; bare?:
 const GLYPH = { width: 64, from: 18, to: 46 };
 
 /** The band takes the middle; the dot is the value, at the edge where it is far out. */
-export function BandGlyph({ against }: { against: Against }) {
+export function BandGlyph({ against }: { against: ObservedValue }) {
   const { value, lower, upper } = against;
   const known = value !== null && lower !== null && upper !== null;
-  const where = side(against);
+  const where = deviationSide(against);
   return (
     <svg class={`band-glyph${where ? " out" : ""}`} viewBox="0 0 64 12" width="64" height="12" aria-hidden="true">
       <path d="M2 6h60" class="band-axis" />
@@ -104,7 +104,7 @@ function areaPath(xs: number[], low: (number | null)[], high: (number | null)[])
 }
 
 /** The last stretch of a series with its band; `since`..`until` in ms are the ends of the axis. */
-export function Sparkline({ data, since, until, label }: { data: Drawn; since: number; until: number; label: string }) {
+export function Sparkline({ data, since, until, label }: { data: ChartData; since: number; until: number; label: string }) {
   const seen = extent(data.value);
   if (!seen) return <span class="spark-empty">no samples yet</span>;
   const room = Math.max(seen[1] - seen[0], Math.abs(seen[1]) * 0.05, 1e-12);
@@ -130,7 +130,7 @@ export function Sparkline({ data, since, until, label }: { data: Drawn; since: n
 }
 
 /** A handful of numbers as a bare line, for the engine's own figures. */
-export function Trace({ numbers }: { numbers: number[] }) {
+export function MiniChart({ numbers }: { numbers: number[] }) {
   const seen = extent(numbers);
   if (!seen || numbers.length < 2) return <svg class="trace" viewBox="0 0 80 20" aria-hidden="true" />;
   const top = Math.max(seen[1], 1e-12);

@@ -3,7 +3,7 @@
 import { duration, plural } from "../format.ts";
 import { href } from "../router.ts";
 import type { Incident, Level } from "../incidents-api.ts";
-import { At } from "./series-name.tsx";
+import { ClockTime } from "./series-name.tsx";
 
 const LEVELS: Level[] = ["low", "medium", "high", "critical"];
 
@@ -23,11 +23,11 @@ export function Severity({ level, over = false }: { level: Level; over?: boolean
 }
 
 /** `cache_thrash` -> `cache thrash`. */
-export const patternWords = (name: string): string => name.replaceAll("_", " ");
+export const patternText = (name: string): string => name.replaceAll("_", " ");
 
 export function IncidentRow({ incident, now }: { incident: Incident; now: number }) {
   const open = incident.end === null;
-  const lasted = ((incident.end === null ? now : Date.parse(incident.end)) - Date.parse(incident.start)) / 1000;
+  const lastedS = ((incident.end === null ? now : Date.parse(incident.end)) - Date.parse(incident.start)) / 1000;
   const calm = incident.state === "resolved";
   return (
     <li>
@@ -37,7 +37,7 @@ export function IncidentRow({ incident, now }: { incident: Incident; now: number
           <span class="metric">{incident.title}</span>{" "}
           {incident.patterns.filter((pattern) => calm || pattern.until === null).map((pattern) => (
             <span class="source-chip" key={pattern.name + pattern.entity}>
-              {patternWords(pattern.name)}
+              {patternText(pattern.name)}
             </span>
           ))}
         </span>
@@ -48,10 +48,10 @@ export function IncidentRow({ incident, now }: { incident: Incident; now: number
           {plural(incident.anomaly_ids.length, "anomaly", "anomalies")}
         </span>
         <span class="when">
-          <At time={incident.start} />
+          <ClockTime time={incident.start} />
           <span class="quiet">
             {open ? "ongoing, " : ""}
-            {duration(lasted)}
+            {duration(lastedS)}
           </span>
         </span>
         <span class="quiet">{incident.state}</span>

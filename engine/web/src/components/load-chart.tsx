@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { axis, value } from "../format.ts";
 import type { LoadPath } from "../planning-api.ts";
 
-interface PictureProps {
+interface LoadChartProps {
   path: LoadPath;
   unit: string;
   load: number | null;
@@ -20,7 +20,7 @@ const TOP = 12;
 const BOTTOM = 30;
 const TICKS = 4;
 
-export function LoadPicture({ path, unit, load, has, wanted }: PictureProps) {
+export function LoadChart({ path, unit, load, has, wanted }: LoadChartProps) {
   const root = useRef<HTMLElement>(null);
   const W = useWidth(root);
   const rows = withNow(path, load);
@@ -36,7 +36,7 @@ export function LoadPicture({ path, unit, load, has, wanted }: PictureProps) {
   const level = (v: number): string => `M${LEFT} ${y(v).toFixed(1)}H${W - RIGHT}`;
   return (
     <figure class="load-picture" ref={root}>
-      <svg viewBox={`0 0 ${W} ${H}`} width={W} height={H} role="img" aria-label={told(path, unit, has, wanted)}>
+      <svg viewBox={`0 0 ${W} ${H}`} width={W} height={H} role="img" aria-label={describeChart(path, unit, has, wanted)}>
         {splits.map((v, i) => (
           <g key={v}>
             <path d={level(v)} class="grid" />
@@ -108,7 +108,7 @@ function niceTop(most: number): number {
 /** Now, the middle and the end. */
 const timeSplits = (end: number): number[] => [0, end / 2, end];
 
-function told(path: LoadPath, unit: string, has: number | null, wanted: number | null): string {
+function describeChart(path: LoadPath, unit: string, has: number | null, wanted: number | null): string {
   const last = path.high.at(-1) ?? null;
   return (
     `In ${value(path.ahead_s.at(-1), "s")} the expected load is ${value(path.likely.at(-1), unit)}; it exceeds ${value(last, unit)} ` +

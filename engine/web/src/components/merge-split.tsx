@@ -5,37 +5,37 @@ import { type IncidentDetail, mergeIncident, splitIncident } from "../actions-ap
 import { useLive } from "../hooks.ts";
 import { getIncidents } from "../incidents-api.ts";
 import { href } from "../router.ts";
-import { Ask } from "./confirm-dialog.tsx";
-import { Scoped } from "./scoped-button.tsx";
-import { At } from "./series-name.tsx";
+import { ConfirmDialog } from "./confirm-dialog.tsx";
+import { ScopedButton } from "./scoped-button.tsx";
+import { ClockTime } from "./series-name.tsx";
 
 const CHOICES = 50;
 
-export function Regroup({ incident }: { incident: IncidentDetail }) {
-  const [asking, setAsking] = useState<"merge" | "split" | null>(null);
-  const close = (): void => setAsking(null);
+export function MergeSplit({ incident }: { incident: IncidentDetail }) {
+  const [dialog, setDialog] = useState<"merge" | "split" | null>(null);
+  const close = (): void => setDialog(null);
   return (
     <>
-      <Scoped scope="propose" onClick={() => setAsking("merge")}>
+      <ScopedButton scope="propose" onClick={() => setDialog("merge")}>
         Merge
-      </Scoped>
+      </ScopedButton>
       {incident.anomalies.length > 1 && (
-        <Scoped scope="propose" onClick={() => setAsking("split")}>
+        <ScopedButton scope="propose" onClick={() => setDialog("split")}>
           Split
-        </Scoped>
+        </ScopedButton>
       )}
-      {asking === "merge" && <Merge incident={incident} onClose={close} />}
-      {asking === "split" && <Split incident={incident} onClose={close} />}
+      {dialog === "merge" && <MergeDialog incident={incident} onClose={close} />}
+      {dialog === "split" && <SplitDialog incident={incident} onClose={close} />}
     </>
   );
 }
 
-interface RegroupProps {
+interface MergeSplitProps {
   incident: IncidentDetail;
   onClose: () => void;
 }
 
-function Merge({ incident, onClose }: RegroupProps) {
+function MergeDialog({ incident, onClose }: MergeSplitProps) {
   const { data } = useLive("to-merge", (signal) => getIncidents({ limit: CHOICES }, signal), 30_000);
   const [into, setInto] = useState("");
   const others = data?.items.filter((other) => other.id !== incident.id) ?? [];
@@ -43,7 +43,7 @@ function Merge({ incident, onClose }: RegroupProps) {
     location.hash = href(["incidents", (await mergeIncident(incident.id, into)).id]);
   };
   return (
-    <Ask title="Merge into another incident?" verb="Merge" blocked={into === ""} act={act} onClose={onClose}>
+    <ConfirmDialog title="Merge into another incident?" verb="Merge" blocked={into === ""} act={act} onClose={onClose}>
       <label class="given-field">
         Target incident
         <select value={into} onChange={(event) => setInto(event.currentTarget.value)}>
@@ -56,11 +56,11 @@ function Merge({ incident, onClose }: RegroupProps) {
         </select>
       </label>
       {data && others.length === 0 && <p class="quiet">There are no other incidents.</p>}
-    </Ask>
+    </ConfirmDialog>
   );
 }
 
-function Split({ incident, onClose }: RegroupProps) {
+function SplitDialog({ incident, onClose }: MergeSplitProps) {
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
   const toggle = (id: string): void => {
     const next = new Set(chosen);
@@ -72,7 +72,7 @@ function Split({ incident, onClose }: RegroupProps) {
   };
   const some = chosen.size > 0 && chosen.size < incident.anomaly_ids.length;
   return (
-    <Ask title="Split this incident?" verb="Split" blocked={!some} act={act} onClose={onClose}>
+    <ConfirmDialog title="Split this incident?" verb="Split" blocked={!some} act={act} onClose={onClose}>
       <fieldset class="choices">
         <legend>Move to a new incident</legend>
         {incident.anomalies.map((anomaly) => (
@@ -81,12 +81,12 @@ function Split({ incident, onClose }: RegroupProps) {
             <span>
               {anomaly.series}{" "}
               <span class="quiet">
-                since <At time={anomaly.start} />
+                since <ClockTime time={anomaly.start} />
               </span>
             </span>
           </label>
         ))}
       </fieldset>
-    </Ask>
+    </ConfirmDialog>
   );
 }

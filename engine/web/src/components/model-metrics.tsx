@@ -1,19 +1,19 @@
 /** How a version was judged, beside the champion of its time and seasonal naive. */
 
-import { FIGURES, type FigureRow, differenceText, figureRows, figureText } from "../forecast-text.ts";
+import { METRICS, type MetricRow, differenceText, metricRows, metricText } from "../forecast-text.ts";
 import type { ModelVersion } from "../planning-api.ts";
 
-interface FiguresProps {
+interface ModelMetricsProps {
   of: ModelVersion;
   champion: ModelVersion | undefined;
 }
 
-export function ModelFigures({ of, champion }: FiguresProps) {
-  const rows = figureRows(of);
+export function ModelMetrics({ of, champion }: ModelMetricsProps) {
+  const rows = metricRows(of);
   if (rows.length === 0) return null;
   const challenges = of.role === "challenger";
-  const against = rows.some((row) => row.other !== null);
-  const other = against ? (challenges && champion ? `champion ${champion.version}` : "previous champion") : "";
+  const hasChampion = rows.some((row) => row.other !== null);
+  const other = hasChampion ? (challenges && champion ? `champion ${champion.version}` : "previous champion") : "";
   return (
     <section class="panel" aria-labelledby="figures-title">
       <div class="panel-head">
@@ -30,14 +30,14 @@ export function ModelFigures({ of, champion }: FiguresProps) {
               <th scope="col">
                 {of.role || "version"} {of.version}
               </th>
-              {against && <th scope="col">{other}</th>}
-              <th scope="col">{against ? "change" : "vs. naive"}</th>
+              {hasChampion && <th scope="col">{other}</th>}
+              <th scope="col">{hasChampion ? "change" : "vs. naive"}</th>
               <th scope="col">seasonal naive</th>
             </tr>
           </thead>
           <tbody>
             {rows.map((row) => (
-              <Row key={row.key} row={row} against={against} />
+              <Row key={row.key} row={row} hasChampion={hasChampion} />
             ))}
           </tbody>
         </table>
@@ -49,22 +49,22 @@ export function ModelFigures({ of, champion }: FiguresProps) {
   );
 }
 
-function Row({ row, against }: { row: FigureRow; against: boolean }) {
+function Row({ row, hasChampion }: { row: MetricRow; hasChampion: boolean }) {
   const { key, mine, other, naive, better } = row;
   return (
     <tr>
-      <th scope="row" title={FIGURES[key]?.help}>
-        {FIGURES[key]?.name}
+      <th scope="row" title={METRICS[key]?.help}>
+        {METRICS[key]?.name}
       </th>
       <td>
-        <b>{figureText(key, mine)}</b>
+        <b>{metricText(key, mine)}</b>
       </td>
-      {against && <td>{figureText(key, other)}</td>}
+      {hasChampion && <td>{metricText(key, other)}</td>}
       <td class={better}>
-        {differenceText(key, mine, against ? other : naive)}
+        {differenceText(key, mine, hasChampion ? other : naive)}
         {better && ` ${better}`}
       </td>
-      <td>{figureText(key, naive)}</td>
+      <td>{metricText(key, naive)}</td>
     </tr>
   );
 }

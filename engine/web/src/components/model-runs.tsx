@@ -4,10 +4,10 @@ import { useState } from "preact/hooks";
 import { duration, number } from "../format.ts";
 import { useLive, useNow } from "../hooks.ts";
 import { type Run, type RunState, getRuns, train } from "../planning-api.ts";
-import { Ask } from "./confirm-dialog.tsx";
-import { Fault, Waiting } from "./notice.tsx";
-import { Scoped } from "./scoped-button.tsx";
-import { At } from "./series-name.tsx";
+import { ConfirmDialog } from "./confirm-dialog.tsx";
+import { LoadError, LoadingRows } from "./notice.tsx";
+import { ScopedButton } from "./scoped-button.tsx";
+import { ClockTime } from "./series-name.tsx";
 
 interface RunsProps {
   model: string;
@@ -22,52 +22,52 @@ export function ModelRuns({ model, onDone }: RunsProps) {
   const busy = runs.some((run) => GOES_ON.has(run.state));
   const done = (words: string): void => {
     onDone(words);
-    found.again();
+    found.reload();
   };
   return (
     <section class="panel" aria-labelledby="runs-title">
       <div class="panel-head">
         <h2 id="runs-title">Training runs</h2>
-        <Train model={model} busy={busy} onDone={done} />
+        <TrainButton model={model} busy={busy} onDone={done} />
       </div>
-      <Fault of={found} what="Training runs" />
-      {!found.data && !found.error && <Waiting rows={3} />}
+      <LoadError of={found} what="Training runs" />
+      {!found.data && !found.error && <LoadingRows rows={3} />}
       {found.data && runs.length === 0 && <p class="quiet">No runs yet. Runs start on schedule or with Train now.</p>}
       <ul class="runs">
         {runs.map((run) => (
-          <OneRun key={run.id} run={run} />
+          <RunRow key={run.id} run={run} />
         ))}
       </ul>
     </section>
   );
 }
 
-function Train({ model, busy, onDone }: RunsProps & { busy: boolean }) {
-  const [asking, setAsking] = useState(false);
+function TrainButton({ model, busy, onDone }: RunsProps & { busy: boolean }) {
+  const [dialogOpen, setDialogOpen] = useState(false);
   const act = async (): Promise<void> => {
     await train(model);
     onDone("Training started.");
   };
   return (
     <>
-      <Scoped scope="execute" disabled={busy} onClick={() => setAsking(true)}>
+      <ScopedButton scope="execute" disabled={busy} onClick={() => setDialogOpen(true)}>
         {busy ? "Training in progress" : "Train now"}
-      </Scoped>
-      {asking && (
-        <Ask title={`Train ${model} now?`} verb="Train" act={act} onClose={() => setAsking(false)}>
+      </ScopedButton>
+      {dialogOpen && (
+        <ConfirmDialog title={`Train ${model} now?`} verb="Train" act={act} onClose={() => setDialogOpen(false)}>
           <p>
             Trains a new version on the available history in a separate process and compares it with the champion. The version
             serves only if it passes the promotion gate.
           </p>
-        </Ask>
+        </ConfirmDialog>
       )}
     </>
   );
 }
 
-const stageWords = (stage: string): string => stage && `, ${stage.replaceAll("_", " ")}`;
+const stageText = (stage: string): string => stage && `, ${stage.replaceAll("_", " ")}`;
 
-function OneRun({ run }: { run: Run }) {
+function RunRow({ run }: { run: Run }) {
   const now = useNow(1000);
   const goes = GOES_ON.has(run.state);
   const end = run.ended === null ? now : Date.parse(run.ended);
@@ -81,14 +81,14 @@ function OneRun({ run }: { run: Run }) {
         {goes ? (
           <>
             <progress max={1} value={run.state === "waiting" ? 0 : run.progress} aria-label={`Progress of the run by ${run.by}`} />{" "}
-            {run.state === "waiting" ? run.said : `${number(Math.round(run.progress * 100))} %${stageWords(run.stage)}`}
+            {run.state === "waiting" ? run.said : `${number(Math.round(run.progress * 100))} %${stageText(run.stage)}`}
           </>
         ) : (
           run.said || (run.state === "interrupted" ? "The process ended. The next run resumes from its saved state." : "")
         )}
       </span>
       <span class="quiet">
-        <At time={run.started} seconds={false} /> by {run.by}
+        <ClockTime time={run.started} seconds={false} /> by {run.by}
         {(goes || run.ended !== null) && `, ${duration((end - Date.parse(run.started)) / 1000)}`}
       </span>
     </li>

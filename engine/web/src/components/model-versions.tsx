@@ -4,9 +4,9 @@ import { useState } from "preact/hooks";
 import { value } from "../format.ts";
 import { errorText } from "../forecast-text.ts";
 import { type Model, type ModelVersion, promote, rollBackModel } from "../planning-api.ts";
-import { Ask } from "./confirm-dialog.tsx";
-import { Scoped } from "./scoped-button.tsx";
-import { At } from "./series-name.tsx";
+import { ConfirmDialog } from "./confirm-dialog.tsx";
+import { ScopedButton } from "./scoped-button.tsx";
+import { ClockTime } from "./series-name.tsx";
 
 interface VersionsProps {
   model: Model;
@@ -19,7 +19,7 @@ export function ModelVersions({ model, onDone }: VersionsProps) {
     <section class="panel" aria-labelledby="versions-title">
       <div class="panel-head">
         <h2 id="versions-title">Versions</h2>
-        {previous && <RollBack model={model} to={previous} onDone={onDone} />}
+        {previous && <RollbackButton model={model} to={previous} onDone={onDone} />}
       </div>
       {model.versions.length === 0 ? (
         <p class="quiet">No versions yet. The first training run creates one. Until a version passes the promotion gate, seasonal naive forecasts.</p>
@@ -37,7 +37,7 @@ export function ModelVersions({ model, onDone }: VersionsProps) {
             </thead>
             <tbody>
               {model.versions.map((version) => (
-                <Version key={version.version} model={model} version={version} onDone={onDone} />
+                <VersionRow key={version.version} model={model} version={version} onDone={onDone} />
               ))}
             </tbody>
           </table>
@@ -47,7 +47,7 @@ export function ModelVersions({ model, onDone }: VersionsProps) {
   );
 }
 
-function Version({ model, version: v, onDone }: VersionsProps & { version: ModelVersion }) {
+function VersionRow({ model, version: v, onDone }: VersionsProps & { version: ModelVersion }) {
   return (
     <tr>
       <th scope="row">
@@ -55,22 +55,22 @@ function Version({ model, version: v, onDone }: VersionsProps & { version: Model
         <span class="quiet kind">{v.forecaster || v.kind || "unreadable"}</span>
       </th>
       <td data-name="Created">
-        <At time={v.stored} seconds={false} />
+        <ClockTime time={v.stored} seconds={false} />
       </td>
-      <td data-name="Trained until">{v.trained_until === null ? "–" : <At time={v.trained_until} seconds={false} />}</td>
+      <td data-name="Trained until">{v.trained_until === null ? "–" : <ClockTime time={v.trained_until} seconds={false} />}</td>
       <td data-name="Loss at the gate">{errorText(v.figures["challenger.pinball"])}</td>
       <td data-name="Live error">{errorText(v.live)}</td>
       <td data-name="Size">{value(v.size_bytes, "B")}</td>
       <td data-name="Gate result" class="said-of">
         {v.said}
       </td>
-      <td>{v.role !== "champion" && <Promote model={model} version={v} onDone={onDone} />}</td>
+      <td>{v.role !== "champion" && <PromoteButton model={model} version={v} onDone={onDone} />}</td>
     </tr>
   );
 }
 
-function Promote({ model, version, onDone }: VersionsProps & { version: ModelVersion }) {
-  const [asking, setAsking] = useState(false);
+function PromoteButton({ model, version, onDone }: VersionsProps & { version: ModelVersion }) {
+  const [dialogOpen, setDialogOpen] = useState(false);
   const name = version.version;
   const refused = version.said.startsWith("refused");
   const act = async (): Promise<void> => {
@@ -79,39 +79,39 @@ function Promote({ model, version, onDone }: VersionsProps & { version: ModelVer
   };
   return (
     <>
-      <Scoped scope="approve" onClick={() => setAsking(true)}>
+      <ScopedButton scope="approve" onClick={() => setDialogOpen(true)}>
         Promote
-      </Scoped>
-      {asking && (
-        <Ask title={`Promote version ${name}?`} verb="Promote" warm={refused} act={act} onClose={() => setAsking(false)}>
+      </ScopedButton>
+      {dialogOpen && (
+        <ConfirmDialog title={`Promote version ${name}?`} verb="Promote" warm={refused} act={act} onClose={() => setDialogOpen(false)}>
           <p>
             The version replaces {model.serving ? `version ${model.serving}` : "seasonal naive"} once its files are verified. You can
             roll back later.
           </p>
           <p class={refused ? "wrong" : "quiet"}>Promotion gate: {version.said || "no decision"}.</p>
-        </Ask>
+        </ConfirmDialog>
       )}
     </>
   );
 }
 
-function RollBack({ model, to, onDone }: VersionsProps & { to: ModelVersion }) {
-  const [asking, setAsking] = useState(false);
+function RollbackButton({ model, to, onDone }: VersionsProps & { to: ModelVersion }) {
+  const [dialogOpen, setDialogOpen] = useState(false);
   const act = async (): Promise<void> => {
     await rollBackModel(model.id);
     onDone(`Version ${to.version} is the champion again.`);
   };
   return (
     <>
-      <Scoped scope="approve" onClick={() => setAsking(true)}>
+      <ScopedButton scope="approve" onClick={() => setDialogOpen(true)}>
         Roll back
-      </Scoped>
-      {asking && (
-        <Ask title={`Roll back to version ${to.version}?`} verb="Roll back" act={act} onClose={() => setAsking(false)}>
+      </ScopedButton>
+      {dialogOpen && (
+        <ConfirmDialog title={`Roll back to version ${to.version}?`} verb="Roll back" act={act} onClose={() => setDialogOpen(false)}>
           <p>
             Version {to.version}, the previous champion, serves from the next forecast on. Version {model.serving} is kept.
           </p>
-        </Ask>
+        </ConfirmDialog>
       )}
     </>
   );

@@ -45,19 +45,19 @@ function sentence(text: string): string {
 }
 
 /** Of something loaded: nothing while it is well, or while the banner tells that all is lost and older data stands. */
-export function Fault({ of, what }: { of: Loaded<unknown>; what: string }) {
+export function LoadError({ of, what }: { of: Loaded<unknown>; what: string }) {
   if (!of.error || (of.error.status === 0 && of.data !== null)) return null;
-  return <ErrorNotice error={of.error} what={what} again={of.again} />;
+  return <ErrorNotice error={of.error} what={what} reload={of.reload} />;
 }
 
-export function ErrorNotice({ error, what, again }: { error: ApiError; what: string; again?: () => void }) {
+export function ErrorNotice({ error, what, reload }: { error: ApiError; what: string; reload?: () => void }) {
   const advice = ADVICE.find(([fits]) => fits(error.status))?.[1];
   return (
     <Notice kind="error" title={`${what}: ${error.title}`}>
       {error.detail && error.detail !== error.title ? `${sentence(error.detail)} ` : ""}
       {advice}{" "}
-      {again && (
-        <button type="button" class="button small" onClick={again}>
+      {reload && (
+        <button type="button" class="button small" onClick={reload}>
           Try again
         </button>
       )}
@@ -66,7 +66,7 @@ export function ErrorNotice({ error, what, again }: { error: ApiError; what: str
 }
 
 /** Where rows will be, before the first answer. */
-export function Waiting({ rows = 5 }: { rows?: number }) {
+export function LoadingRows({ rows = 5 }: { rows?: number }) {
   return (
     <div class="waiting" aria-busy="true" aria-label="Loading">
       {Array.from({ length: rows }, (_, i) => (

@@ -2,17 +2,17 @@
 
 import { useState } from "preact/hooks";
 import { useLive } from "../hooks.ts";
-import { acts, loadPause, may, pauseAll, paused, resumeAll } from "../incidents-api.ts";
+import { actionsEnabled, loadPause, may, pauseAll, paused, resumeAll } from "../incidents-api.ts";
 import { useShared } from "../shared-state.ts";
-import { Ask } from "./confirm-dialog.tsx";
-import { Ago } from "./series-name.tsx";
+import { ConfirmDialog } from "./confirm-dialog.tsx";
+import { RelativeTime } from "./series-name.tsx";
 
 export function PauseButton() {
   useLive("pause", loadPause, 5000);
-  const acting = useShared(acts);
+  const enabled = useShared(actionsEnabled);
   const state = useShared(paused);
-  const [asking, setAsking] = useState(false);
-  if (!acting || !state) return null;
+  const [dialogOpen, setDialogOpen] = useState(false);
+  if (!enabled || !state) return null;
   const allowed = may(state.on ? "approve" : "execute");
   const title = state.on ? "Actions are paused. Resume all actions" : "Actions are enabled. Pause all actions";
   return (
@@ -22,33 +22,33 @@ export function PauseButton() {
         class={state.on ? "pause-button on" : "pause-button"}
         disabled={!allowed}
         title={allowed ? title : `Your key lacks the scope ${state.on ? "approve" : "execute"}`}
-        onClick={() => setAsking(true)}
+        onClick={() => setDialogOpen(true)}
       >
         <svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true">
           <path d={state.on ? "M4 2.500v11l9.500-5.500z" : "M4 2.500h3v11H4zM9 2.500h3v11H9z"} />
         </svg>
         {state.on ? "Resume" : "Pause"}
       </button>
-      {asking && <Switch on={state.on} onClose={() => setAsking(false)} />}
+      {dialogOpen && <PauseDialog on={state.on} onClose={() => setDialogOpen(false)} />}
     </>
   );
 }
 
-function Switch({ on, onClose }: { on: boolean; onClose: () => void }) {
+function PauseDialog({ on, onClose }: { on: boolean; onClose: () => void }) {
   if (on) {
     return (
-      <Ask title="Resume actions?" verb="Resume" wants="perhaps a reason" act={resumeAll} onClose={onClose}>
+      <ConfirmDialog title="Resume actions?" verb="Resume" input="optional reason" act={resumeAll} onClose={onClose}>
         <p>Approved and automatic actions can run again, subject to the guard rules.</p>
-      </Ask>
+      </ConfirmDialog>
     );
   }
   return (
-    <Ask title="Pause all actions?" verb="Pause" wants="perhaps a reason" warm act={pauseAll} onClose={onClose}>
+    <ConfirmDialog title="Pause all actions?" verb="Pause" input="optional reason" warm act={pauseAll} onClose={onClose}>
       <p>
         No action starts until an operator resumes, even after a restart. Running actions are still verified, but the engine
         does not roll them back automatically. Operators can still use <b>Roll back</b>.
       </p>
-    </Ask>
+    </ConfirmDialog>
   );
 }
 
@@ -61,7 +61,7 @@ export function PausedBanner() {
         <b>Actions are paused.</b> {state.by && `By ${state.by}`}
         {state.since && (
           <>
-            , <Ago time={state.since} />
+            , <RelativeTime time={state.since} />
           </>
         )}
         {state.reason && `: ${state.reason}`}

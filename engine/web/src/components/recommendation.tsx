@@ -6,13 +6,13 @@ import { type Action, applyNow, decide } from "../actions-api.ts";
 import { duration } from "../format.ts";
 import { useNow } from "../hooks.ts";
 import type { Recommendation, Shadow } from "../incidents-api.ts";
-import { shadowStory } from "../incident-text.ts";
+import { shadowSummary } from "../incident-text.ts";
 import { href } from "../router.ts";
-import { Ask, whyNot } from "./confirm-dialog.tsx";
-import { patternWords } from "./incident-row.tsx";
-import { Scoped } from "./scoped-button.tsx";
-import { Ago, At } from "./series-name.tsx";
-import { EffectGlyph, EffectWords, FromTo, RiskBadge, sure } from "./values.tsx";
+import { ConfirmDialog, writeErrorText } from "./confirm-dialog.tsx";
+import { patternText } from "./incident-row.tsx";
+import { ScopedButton } from "./scoped-button.tsx";
+import { RelativeTime, ClockTime } from "./series-name.tsx";
+import { EffectGlyph, EffectText, ValueChange, RiskBadge, confidenceText } from "./values.tsx";
 
 /** The subject of advice that no knob and no action does: people do it elsewhere, or dismiss it. */
 const BY_HAND = "by hand";
@@ -31,18 +31,18 @@ export function RecommendationCard({ recommendation: r, unit, onDecided }: CardP
         <h2>
           <a href={href(["inbox", r.id])}>{r.title}</a>
         </h2>
-        <Standing recommendation={r} />
+        <StateChips recommendation={r} />
       </header>
       <p class="change">
         <span class="where">
           {r.tool} · {r.target} · {r.subject}
         </span>
         {r.subject !== BY_HAND &&
-          (r.is_action ? <span>one-click action</span> : <FromTo before={r.before} after={r.after} unit={unit} />)}
+          (r.is_action ? <span>one-click action</span> : <ValueChange before={r.before} after={r.after} unit={unit} />)}
       </p>
       {r.effect && (
         <div class="expected">
-          <EffectWords effect={r.effect} />
+          <EffectText effect={r.effect} />
           <EffectGlyph effect={r.effect} />
         </div>
       )}
@@ -52,19 +52,19 @@ export function RecommendationCard({ recommendation: r, unit, onDecided }: CardP
         ))}
       </ul>
       <Facts recommendation={r} />
-      {r.shadow && <Shade recommendation={r} shadow={r.shadow} unit={unit} />}
-      <Decide recommendation={r} unit={unit} onDecided={onDecided} />
+      {r.shadow && <ShadowText recommendation={r} shadow={r.shadow} unit={unit} />}
+      <DecisionButtons recommendation={r} unit={unit} onDecided={onDecided} />
     </article>
   );
 }
 
-function Standing({ recommendation: r }: { recommendation: Recommendation }) {
+function StateChips({ recommendation: r }: { recommendation: Recommendation }) {
   const now = useNow(10_000);
   const left = (Date.parse(r.expires) - now) / 1000;
   return (
     <span class="standing-chips">
       <RiskBadge risk={r.risk} />
-      <span class="quiet">{sure(r.confidence)}</span>
+      <span class="quiet">{confidenceText(r.confidence)}</span>
       {r.state === "pending" ? (
         <span class="quiet">{left > 0 ? `expires in ${duration(left)}` : "expiring"}</span>
       ) : (
@@ -73,7 +73,7 @@ function Standing({ recommendation: r }: { recommendation: Recommendation }) {
           {r.scheduled && r.state === "scheduled" && (
             <>
               {" for "}
-              <At time={r.scheduled} seconds={false} />
+              <ClockTime time={r.scheduled} seconds={false} />
             </>
           )}
           {r.approver && ` by ${r.approver}`}
@@ -88,9 +88,9 @@ function Facts({ recommendation: r }: { recommendation: Recommendation }) {
     ["Wrong if", r.disproof],
     ["Cost", r.cost],
     ["Reason", r.reason],
-    ["Pattern", patternWords(r.pattern)],
+    ["Pattern", patternText(r.pattern)],
     ["Raised for", r.incident_id ? <a href={href(["incidents", r.incident_id])}>an incident</a> : "no incident"],
-    ["Proposed", <>by {r.proposer}, <Ago time={r.created} /></>],
+    ["Proposed", <>by {r.proposer}, <RelativeTime time={r.created} /></>],
     ["Manual command", r.command && <code class="command">{r.command}</code>],
   ];
   return (
@@ -107,15 +107,15 @@ function Facts({ recommendation: r }: { recommendation: Recommendation }) {
   );
 }
 
-function Shade({ recommendation, shadow, unit }: { recommendation: Recommendation; shadow: Shadow; unit: string }) {
+function ShadowText({ recommendation, shadow, unit }: { recommendation: Recommendation; shadow: Shadow; unit: string }) {
   const now = useNow(10_000);
-  return <p class="shadow">{shadowStory(recommendation, shadow, unit, now)}</p>;
+  return <p class="shadow">{shadowSummary(recommendation, shadow, unit, now)}</p>;
 }
 
-type Asking = "dismiss" | "schedule" | "apply" | "approve" | null;
+type DialogKind = "dismiss" | "schedule" | "apply" | "approve" | null;
 
-function Decide({ recommendation: r, unit, onDecided }: CardProps) {
-  const [asking, setAsking] = useState<Asking>(null);
+function DecisionButtons({ recommendation: r, unit, onDecided }: CardProps) {
+  const [dialog, setDialog] = useState<DialogKind>(null);
   const [busy, setBusy] = useState(false);
   const [wrong, setWrong] = useState("");
   const open = r.state === "pending" || r.state === "approved" || r.state === "scheduled";
@@ -131,7 +131,7 @@ function Decide({ recommendation: r, unit, onDecided }: CardProps) {
     try {
       await approve();
     } catch (error) {
-      setWrong(whyNot(error));
+      setWrong(writeErrorText(error));
     } finally {
       setBusy(false);
     }
@@ -145,42 +145,42 @@ function Decide({ recommendation: r, unit, onDecided }: CardProps) {
       )}
       <div class="decide">
         {r.state === "pending" && doable && (
-          <Scoped scope="approve" primary disabled={busy} onClick={() => (r.risk === "high" ? setAsking("approve") : void atOnce())}>
+          <ScopedButton scope="approve" primary disabled={busy} onClick={() => (r.risk === "high" ? setDialog("approve") : void atOnce())}>
             Approve
-          </Scoped>
+          </ScopedButton>
         )}
         {doable && (
-          <Scoped scope="execute" onClick={() => setAsking("apply")}>
+          <ScopedButton scope="execute" onClick={() => setDialog("apply")}>
             Apply now
-          </Scoped>
+          </ScopedButton>
         )}
         {r.state !== "scheduled" && doable && (
-          <Scoped scope="approve" onClick={() => setAsking("schedule")}>
+          <ScopedButton scope="approve" onClick={() => setDialog("schedule")}>
             Schedule
-          </Scoped>
+          </ScopedButton>
         )}
-        <Scoped scope="approve" onClick={() => setAsking("dismiss")}>
+        <ScopedButton scope="approve" onClick={() => setDialog("dismiss")}>
           Dismiss
-        </Scoped>
+        </ScopedButton>
       </div>
-      {asking && <AskFor what={asking} recommendation={r} unit={unit} approve={approve} onDecided={onDecided} onClose={() => setAsking(null)} />}
+      {dialog && <DecisionDialog what={dialog} recommendation={r} unit={unit} approve={approve} onDecided={onDecided} onClose={() => setDialog(null)} />}
     </>
   );
 }
 
-interface AskForProps extends CardProps {
-  what: NonNullable<Asking>;
+interface DecisionDialogProps extends CardProps {
+  what: NonNullable<DialogKind>;
   approve: () => Promise<void>;
   onClose: () => void;
 }
 
-function AskFor({ what, recommendation: r, unit, approve, onDecided, onClose }: AskForProps) {
+function DecisionDialog({ what, recommendation: r, unit, approve, onDecided, onClose }: DecisionDialogProps) {
   const about = (
     <p>
       <b>{r.title}</b>
       {!r.is_action && (
         <>
-          : {r.subject} <FromTo before={r.before} after={r.after} unit={unit} />
+          : {r.subject} <ValueChange before={r.before} after={r.after} unit={unit} />
         </>
       )}
     </p>
@@ -191,10 +191,10 @@ function AskFor({ what, recommendation: r, unit, approve, onDecided, onClose }: 
       onDecided(`Dismissed: ${r.title}.`);
     };
     return (
-      <Ask title="Dismiss this recommendation?" verb="Dismiss" wants="reason" act={act} onClose={onClose}>
+      <ConfirmDialog title="Dismiss this recommendation?" verb="Dismiss" input="required reason" act={act} onClose={onClose}>
         {about}
         <p class="quiet">The same change is not proposed again without new evidence.</p>
-      </Ask>
+      </ConfirmDialog>
     );
   }
   if (what === "schedule") {
@@ -203,9 +203,9 @@ function AskFor({ what, recommendation: r, unit, approve, onDecided, onClose }: 
       onDecided(`Scheduled: ${r.title}.`);
     };
     return (
-      <Ask title="Schedule this recommendation?" verb="Schedule" wants="a time" act={act} onClose={onClose}>
+      <ConfirmDialog title="Schedule this recommendation?" verb="Schedule" input="time" act={act} onClose={onClose}>
         {about}
-      </Ask>
+      </ConfirmDialog>
     );
   }
   const act = async (): Promise<void> => {
@@ -218,11 +218,11 @@ function AskFor({ what, recommendation: r, unit, approve, onDecided, onClose }: 
     onDecided(`Applied: ${r.title}. ${then}`, action);
   };
   return (
-    <Ask title={what === "approve" ? "Approve this recommendation?" : "Apply this recommendation now?"} verb={what === "approve" ? "Approve" : "Apply"} warm={r.risk !== "low"} act={act} onClose={onClose}>
+    <ConfirmDialog title={what === "approve" ? "Approve this recommendation?" : "Apply this recommendation now?"} verb={what === "approve" ? "Approve" : "Apply"} warm={r.risk !== "low"} act={act} onClose={onClose}>
       {about}
       <p class="quiet">
         <RiskBadge risk={r.risk} /> {r.cost && `Cost: ${r.cost}. `}The effect is verified, and the change is rolled back if it does harm.
       </p>
-    </Ask>
+    </ConfirmDialog>
   );
 }

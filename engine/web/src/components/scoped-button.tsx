@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { may } from "../incidents-api.ts";
 
-interface ScopedProps {
+interface ScopedButtonProps {
   scope: string;
   primary?: boolean;
   disabled?: boolean;
@@ -12,7 +12,7 @@ interface ScopedProps {
 }
 
 /** A button that says which scope it needs where that is lacking. */
-export function Scoped({ scope, primary = false, disabled = false, onClick, children }: ScopedProps) {
+export function ScopedButton({ scope, primary = false, disabled = false, onClick, children }: ScopedButtonProps) {
   const allowed = may(scope);
   return (
     <button

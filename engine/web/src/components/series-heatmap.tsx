@@ -8,14 +8,14 @@ import type { Series } from "../types.ts";
 
 const MOST = 500;
 
-function kind(s: Series): string {
+function cellClass(s: Series): string {
   if (s.anomaly_id !== null) return s.anomaly_score !== null && s.anomaly_score > 2 ? "hot" : "warm";
   if (s.anomaly_score === null) return s.learning_s > 0 ? "still" : "unknown";
   if (s.anomaly_score > 1) return "warm";
   return `calm${Math.min(2, Math.floor(s.anomaly_score * 3))}`;
 }
 
-function told(s: Series): string {
+function cellTitle(s: Series): string {
   return `${s.series} · ${value(s.value, s.unit)} · ${s.anomaly_score === null ? "learning" : `score ${score(s.anomaly_score)}`}`;
 }
 
@@ -26,7 +26,7 @@ const LEGEND: [string, string][] = [
   ["hot", "anomalous"],
 ];
 
-export function Wall() {
+export function SeriesHeatmap() {
   const { data } = useLive("wall", (signal) => getSeriesPage({ sort: "score", limit: MOST }, signal), 10_000);
   if (!data || data.items.length === 0) return null;
   const shown = [...data.items].sort((a, b) => (a.series < b.series ? -1 : 1));
@@ -48,7 +48,7 @@ export function Wall() {
       </div>
       <div class="wall" role="img" aria-label={`${plural(total, "series", "series")}${more}, ${warm} anomalous now`}>
         {shown.map((s) => (
-          <a key={s.id} class={`cell ${kind(s)}`} href={href(["series", s.id])} title={told(s)} tabIndex={-1} />
+          <a key={s.id} class={`cell ${cellClass(s)}`} href={href(["series", s.id])} title={cellTitle(s)} tabIndex={-1} />
         ))}
       </div>
       {more && <p class="quiet">Showing the {MOST} most anomalous of {plural(total, "series", "series")}.</p>}

@@ -1,6 +1,6 @@
 /** Names, times and learning: the small words that stand everywhere. */
 
-import { ago, clock, exact, learning } from "../format.ts";
+import { ago, clock, exactTime, learning } from "../format.ts";
 import { useNow } from "../hooks.ts";
 import type { Labels } from "../types.ts";
 
@@ -21,25 +21,25 @@ export function SeriesName({ metric, labels, source }: { metric: string; labels:
 }
 
 /** `4 min ago`, with the exact time as its title. */
-export function Ago({ time }: { time: string }) {
+export function RelativeTime({ time }: { time: string }) {
   const now = useNow(time && Date.now() - Date.parse(time) < 90_000 ? 1000 : 10_000);
   return (
-    <time dateTime={time} title={exact(Date.parse(time))}>
+    <time dateTime={time} title={exactTime(Date.parse(time))}>
       {ago(Date.parse(time), now)}
     </time>
   );
 }
 
 /** `12:03:10`, with the exact time as its title. */
-export function At({ time, seconds = true }: { time: string; seconds?: boolean }) {
+export function ClockTime({ time, seconds = true }: { time: string; seconds?: boolean }) {
   return (
-    <time dateTime={time} title={exact(Date.parse(time))}>
+    <time dateTime={time} title={exactTime(Date.parse(time))}>
       {clock(Date.parse(time), Date.now(), seconds)}
     </time>
   );
 }
 
-export function Learning({ seconds }: { seconds: number }) {
+export function LearningTime({ seconds }: { seconds: number }) {
   return (
     <span class="learning" title="Scoring starts after enough samples of normal behaviour">
       {learning(seconds)}

@@ -3,9 +3,9 @@
 import { value } from "../format.ts";
 import { href } from "../router.ts";
 import type { Series } from "../types.ts";
-import { against, againstOfSeries } from "../anomaly-text.ts";
+import { deviationText, observedInSeries } from "../anomaly-text.ts";
 import { BandGlyph, ScoreBar } from "./icons.tsx";
-import { Learning, SeriesName } from "./series-name.tsx";
+import { LearningTime, SeriesName } from "./series-name.tsx";
 
 export function SeriesHead() {
   return (
@@ -19,7 +19,7 @@ export function SeriesHead() {
 }
 
 export function SeriesRow({ series, withSource = false }: { series: Series; withSource?: boolean }) {
-  const where = againstOfSeries(series);
+  const where = observedInSeries(series);
   const learning = series.learning_s > 0 && series.anomaly_score === null;
   return (
     <li>
@@ -27,12 +27,12 @@ export function SeriesRow({ series, withSource = false }: { series: Series; with
         <SeriesName metric={series.metric} labels={series.labels} {...(withSource ? { source: series.source } : {})} />
         <span class="value">{value(series.value, series.unit)}</span>
         {learning ? (
-          <Learning seconds={series.learning_s} />
+          <LearningTime seconds={series.learning_s} />
         ) : (
           <>
-            <span class="band" title={against(where, series.unit)}>
+            <span class="band" title={deviationText(where, series.unit)}>
               <BandGlyph against={where} />
-              <span class="only-heard">{against(where, series.unit)}</span>
+              <span class="only-heard">{deviationText(where, series.unit)}</span>
             </span>
             <ScoreBar score={series.anomaly_score} />
           </>

@@ -3,7 +3,7 @@
 import { count, duration, plural } from "../format.ts";
 import { href } from "../router.ts";
 import type { SourceStatus } from "../types.ts";
-import { Ago } from "./series-name.tsx";
+import { RelativeTime } from "./series-name.tsx";
 
 const STATES: Record<SourceStatus["state"], string> = { up: "up", starting: "starting", unknown: "unavailable" };
 
@@ -45,7 +45,7 @@ function Source({ source }: { source: SourceStatus }) {
             {plural(source.series, "series", "series")}, every {duration(source.interval_s)}
             {source.since && source.state !== "up" && (
               <>
-                , since <Ago time={source.since} />
+                , since <RelativeTime time={source.since} />
               </>
             )}
           </span>

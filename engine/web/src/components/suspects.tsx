@@ -5,7 +5,7 @@ import { getAnomalies, getScores, getSeries } from "../api.ts";
 import { Chart } from "../chart/chart.tsx";
 import type { Window } from "../chart/plot.ts";
 import { useScores } from "../chart/scores.ts";
-import { parsed, withGaps } from "../chart-data.ts";
+import { parseScores, withGaps } from "../chart-data.ts";
 import { count, score } from "../format.ts";
 import { useLive, useRoute } from "../hooks.ts";
 import type { Suspect } from "../incidents-api.ts";
@@ -13,8 +13,8 @@ import { ZoomButtons, resetZoom, zoomTo } from "../pages/series-detail.tsx";
 import { href } from "../router.ts";
 import { metricOf, unitOfMetric } from "../anomaly-text.ts";
 import { Sparkline } from "./icons.tsx";
-import { Fault, Notice, Waiting } from "./notice.tsx";
-import { At } from "./series-name.tsx";
+import { LoadError, Notice, LoadingRows } from "./notice.tsx";
+import { ClockTime } from "./series-name.tsx";
 
 const PICTURED = 3;
 
@@ -32,37 +32,37 @@ export function Suspects({ suspects, window }: { suspects: Suspect[]; window: Wi
         {suspects.map((one, i) => (
           <li key={one.series_id}>
             <button type="button" class="suspect" aria-pressed={one === suspect} onClick={() => setChosen(i)}>
-              <Name suspect={one} />
-              {i < PICTURED && <Small id={one.series_id} window={window} name={one.series} />}
+              <SuspectName suspect={one} />
+              {i < PICTURED && <SuspectSparkline id={one.series_id} window={window} name={one.series} />}
             </button>
           </li>
         ))}
       </ol>
-      <Large key={suspect.series_id} suspect={suspect} window={window} />
+      <SuspectChart key={suspect.series_id} suspect={suspect} window={window} />
     </section>
   );
 }
 
-function Name({ suspect: s }: { suspect: Suspect }) {
+function SuspectName({ suspect: s }: { suspect: Suspect }) {
   return (
     <span class="suspect-words">
       <span class="metric">{s.entity}</span> <span class="quiet">{count(s.weight * 100)} %</span>
       <span class="suspect-series">{s.series}</span>
       <span class="quiet">
-        changed at <At time={s.moved} />, score {score(s.size)}: {s.why}
+        changed at <ClockTime time={s.moved} />, score {score(s.size)}: {s.why}
       </span>
     </span>
   );
 }
 
-function Small({ id, window: [since, until], name }: { id: string; window: Window; name: string }) {
+function SuspectSparkline({ id, window: [since, until], name }: { id: string; window: Window; name: string }) {
   const { data } = useLive(`suspect-${id}`, (signal) => getScores(id, since, until, 160, signal), 10_000);
-  const drawn = useMemo(() => (data ? withGaps(parsed(data)) : null), [data]);
+  const drawn = useMemo(() => (data ? withGaps(parseScores(data)) : null), [data]);
   if (!drawn || drawn.time.length === 0) return <span class="spark" />;
   return <Sparkline data={drawn} since={since} until={until} label={`${name} with expected range`} />;
 }
 
-function Large({ suspect, window: around }: { suspect: Suspect; window: Window }) {
+function SuspectChart({ suspect, window: around }: { suspect: Suspect; window: Window }) {
   const { query } = useRoute();
   const [since, until] = (query.zoom ?? "").split("-").map(Number);
   const zoom: Window | null = since && until ? [since, until] : null;
@@ -77,8 +77,8 @@ function Large({ suspect, window: around }: { suspect: Suspect; window: Window }
         <a href={href(["series", id])}>{suspect.series}</a>
         <ZoomButtons window={window} zoomed={zoom !== null} />
       </div>
-      <Fault of={scores} what="Scores" />
-      {!scores.data && !scores.error && <Waiting rows={6} />}
+      <LoadError of={scores} what="Scores" />
+      {!scores.data && !scores.error && <LoadingRows rows={6} />}
       {scores.data?.time.length === 0 && (
         <Notice kind="calm" title="Samples are no longer stored">
           Scores are kept for the <code>retention</code> period in trimtab.yaml.

@@ -5,12 +5,12 @@ import { type Action, type Knob, type KnobEntry, type ToolAction, getTarget, run
 import { range, value } from "../format.ts";
 import { useLive } from "../hooks.ts";
 import type { Value } from "../incidents-api.ts";
-import { exactly, parsedValue, resetIsRisky, resetWords, valueWords, writtenValue } from "../incident-text.ts";
+import { exactText, parsedValue, resetIsRisky, resetText, valueText, writtenValue } from "../incident-text.ts";
 import { unitOfMetric } from "../anomaly-text.ts";
-import { Ask } from "./confirm-dialog.tsx";
-import { Fault, Waiting } from "./notice.tsx";
-import { Scoped } from "./scoped-button.tsx";
-import { FromTo, RiskBadge } from "./values.tsx";
+import { ConfirmDialog } from "./confirm-dialog.tsx";
+import { LoadError, LoadingRows } from "./notice.tsx";
+import { ScopedButton } from "./scoped-button.tsx";
+import { ValueChange, RiskBadge } from "./values.tsx";
 
 type Done = (words: string, action: Action) => void;
 
@@ -19,21 +19,21 @@ export function TargetPanel({ tool, target, onDone }: { tool: string; target: st
   const view = found.data;
   const done: Done = (words, action) => {
     onDone(words, action);
-    found.again();
+    found.reload();
   };
   return (
     <section class="panel target" aria-label={target}>
       <div class="panel-head">
         <h2>{target}</h2>
       </div>
-      <Fault of={found} what={target} />
-      {!view && !found.error && <Waiting rows={5} />}
+      <LoadError of={found} what={target} />
+      {!view && !found.error && <LoadingRows rows={5} />}
       {view?.problem && <p class="wrong">Some values could not be read: {view.problem}</p>}
-      {view && <Figures metrics={view.metrics} />}
+      {view && <MetricsPanel metrics={view.metrics} />}
       {view && view.actions.length > 0 && (
         <div class="decide">
           {view.actions.map((action) => (
-            <OneClick key={action.name} tool={tool} target={target} action={action} onDone={done} />
+            <ToolActionButton key={action.name} tool={tool} target={target} action={action} onDone={done} />
           ))}
         </div>
       )}
@@ -46,22 +46,22 @@ type Figure = [name: string, figure: number | null];
 const SHOWN = 12;
 
 /** The first ones, which a tool gives because they matter most, and the rest on demand. */
-function Figures({ metrics }: { metrics: Record<string, number | null> }) {
+function MetricsPanel({ metrics }: { metrics: Record<string, number | null> }) {
   const all = Object.entries(metrics);
   return (
     <div>
-      <FigureList figures={all.slice(0, SHOWN)} />
+      <MetricList figures={all.slice(0, SHOWN)} />
       {all.length > SHOWN && (
         <details class="numbers">
           <summary>{`${all.length - SHOWN} more metrics`}</summary>
-          <FigureList figures={all.slice(SHOWN)} />
+          <MetricList figures={all.slice(SHOWN)} />
         </details>
       )}
     </div>
   );
 }
 
-function FigureList({ figures }: { figures: Figure[] }) {
+function MetricList({ figures }: { figures: Figure[] }) {
   return (
     <dl class="figures">
       {figures.map(([name, figure]) => (
@@ -74,29 +74,29 @@ function FigureList({ figures }: { figures: Figure[] }) {
   );
 }
 
-interface OneClickProps {
+interface ToolActionButtonProps {
   tool: string;
   target: string;
   action: ToolAction;
   onDone: Done;
 }
 
-function OneClick({ tool, target, action, onDone }: OneClickProps) {
-  const [asking, setAsking] = useState(false);
+function ToolActionButton({ tool, target, action, onDone }: ToolActionButtonProps) {
+  const [dialogOpen, setDialogOpen] = useState(false);
   const name = action.name.replaceAll("_", " ");
   const act = async (): Promise<void> => onDone(`Ran ${name} on ${target}.`, await runAction(tool, target, action.name));
   return (
     <>
-      <Scoped scope="execute" onClick={() => setAsking(true)}>
+      <ScopedButton scope="execute" onClick={() => setDialogOpen(true)}>
         {name}
-      </Scoped>
-      {asking && (
-        <Ask title={`Run ${name} on ${target}?`} verb={`Run ${name}`} warm={action.risk !== "low"} act={act} onClose={() => setAsking(false)}>
+      </ScopedButton>
+      {dialogOpen && (
+        <ConfirmDialog title={`Run ${name} on ${target}?`} verb={`Run ${name}`} warm={action.risk !== "low"} act={act} onClose={() => setDialogOpen(false)}>
           <p>{action.help}</p>
           <p class="quiet">
             <RiskBadge risk={action.risk} /> {action.reduces && "Reduces capacity temporarily. "}Guard rules apply.
           </p>
-        </Ask>
+        </ConfirmDialog>
       )}
     </>
   );
@@ -133,7 +133,7 @@ function allowed(knob: Knob): string {
 
 function KnobRow({ entry, onDone }: { entry: KnobEntry; onDone: Done }) {
   const { knob, reading } = entry;
-  const [asking, setAsking] = useState(false);
+  const [dialogOpen, setDialogOpen] = useState(false);
   return (
     <tr>
       <th scope="row" title={knob.help}>
@@ -141,7 +141,7 @@ function KnobRow({ entry, onDone }: { entry: KnobEntry; onDone: Done }) {
         <span class="quiet help">{knob.help}</span>
       </th>
       <td data-name="Value" title={reading ? String(reading.value) : ""}>
-        {reading ? valueWords(reading.value, knob.unit, knob.zero) : "could not be read"}
+        {reading ? valueText(reading.value, knob.unit, knob.zero) : "could not be read"}
         {reading && !reading.set_here && <span class="quiet"> default</span>}
         {reading?.note && <span class="quiet help">{reading.note}</span>}
       </td>
@@ -152,12 +152,12 @@ function KnobRow({ entry, onDone }: { entry: KnobEntry; onDone: Done }) {
       </td>
       <td>
         {reading && (
-          <Scoped scope="execute" onClick={() => setAsking(true)}>
+          <ScopedButton scope="execute" onClick={() => setDialogOpen(true)}>
             Set
-          </Scoped>
+          </ScopedButton>
         )}
-        {asking && reading && (
-          <SetKnob entry={entry} before={reading.value} onDone={onDone} onClose={() => setAsking(false)} />
+        {dialogOpen && reading && (
+          <SetKnob entry={entry} before={reading.value} onDone={onDone} onClose={() => setDialogOpen(false)} />
         )}
       </td>
     </tr>
@@ -183,15 +183,15 @@ function SetKnob({ entry, before, onDone, onClose }: SetKnobProps) {
   };
   const blocked = after === undefined || after === before || (risky && !meant);
   return (
-    <Ask title={`Set ${knob.name} of ${target}`} verb={after === null ? "Reset" : "Set"} warm={risky} blocked={blocked} act={act} onClose={onClose}>
+    <ConfirmDialog title={`Set ${knob.name} of ${target}`} verb={after === null ? "Reset" : "Set"} warm={risky} blocked={blocked} act={act} onClose={onClose}>
       <label class="given-field">
         {knob.unit ? `Value in ${knob.unit}${EXAMPLES[knob.unit] ?? ""}` : "Value"}; leave empty to reset
         <ValueInput knob={knob} text={text} onInput={setText} />
       </label>
       <p class="understood" role="status">
         {after === undefined && <span class="wrong">Allowed: {allowed(knob)}</span>}
-        {after === null && resetWords(knob)}
-        {after !== undefined && after !== null && <Understood knob={knob} before={before} after={after} />}
+        {after === null && resetText(knob)}
+        {after !== undefined && after !== null && <ParsedValue knob={knob} before={before} after={after} />}
       </p>
       {risky && (
         <label class="meant">
@@ -199,21 +199,21 @@ function SetKnob({ entry, before, onDone, onClose }: SetKnobProps) {
         </label>
       )}
       <p class="quiet">
-        Applied only if the current value is still {valueWords(before, knob.unit, knob.zero)} and the guard rules allow it. A
+        Applied only if the current value is still {valueText(before, knob.unit, knob.zero)} and the guard rules allow it. A
         previous value can be restored immediately.
       </p>
-    </Ask>
+    </ConfirmDialog>
   );
 }
 
 /** After `Value in B`. */
 const EXAMPLES: Record<string, string> = { B: ", e.g. 64 MiB", s: ", e.g. 30 s or 5 min", ms: ", e.g. 200 ms or 2 s", ratio: ", e.g. 25 %" };
 
-function Understood({ knob, before, after }: { knob: Knob; before: Value; after: Value }) {
+function ParsedValue({ knob, before, after }: { knob: Knob; before: Value; after: Value }) {
   return (
     <>
-      <FromTo before={before} after={after} unit={knob.unit} zero={knob.zero} />
-      {knob.unit === "B" && <span class="quiet"> = {exactly(after)} B</span>}
+      <ValueChange before={before} after={after} unit={knob.unit} zero={knob.zero} />
+      {knob.unit === "B" && <span class="quiet"> = {exactText(after)} B</span>}
     </>
   );
 }

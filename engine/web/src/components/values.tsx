@@ -2,22 +2,22 @@
 
 import { NBSP, count, range, value } from "../format.ts";
 import type { Effect, Risk, Value } from "../incidents-api.ts";
-import { exactly, valueWords } from "../incident-text.ts";
+import { exactText, valueText } from "../incident-text.ts";
 
 /** From -> to; exact where rounding would hide the difference. */
-export function FromTo({ before, after, unit, zero = "" }: { before: Value; after: Value; unit: string; zero?: string }) {
-  const rounded = [valueWords(before, unit, zero), valueWords(after, unit, zero)] as const;
+export function ValueChange({ before, after, unit, zero = "" }: { before: Value; after: Value; unit: string; zero?: string }) {
+  const rounded = [valueText(before, unit, zero), valueText(after, unit, zero)] as const;
   const same = rounded[0] === rounded[1] && before !== after;
-  const [from, to] = same ? [exactly(before), exactly(after)] : rounded;
+  const [from, to] = same ? [exactText(before), exactText(after)] : rounded;
   return (
-    <span class="from-to" title={`${exactly(before)} to ${exactly(after)}`}>
+    <span class="from-to" title={`${exactText(before)} to ${exactText(after)}`}>
       {from} <span aria-label="to">→</span> <b>{to}</b>
     </span>
   );
 }
 
 /** `61 % → 96 % (91–98 %)`, the bracket is where it lies in 9 of 10 cases. */
-export function EffectWords({ effect }: { effect: Effect }) {
+export function EffectText({ effect }: { effect: Effect }) {
   return (
     <span class="effect">
       <span class="effect-figure">{effect.figure}</span> {value(effect.before, effect.unit)}{" "}
@@ -57,5 +57,5 @@ export function RiskBadge({ risk }: { risk: Risk }) {
 }
 
 /** A share of 0..1 as sure as it is. */
-export const sure = (share: number | null): string =>
+export const confidenceText = (share: number | null): string =>
   share === null ? "" : `${count(share * 100)}${NBSP}% confidence`;

@@ -2,30 +2,30 @@
 
 import { useState } from "preact/hooks";
 import { type Action, getAction, getActions } from "../actions-api.ts";
-import { useLive, walkList } from "../hooks.ts";
+import { useLive, moveRowFocus } from "../hooks.ts";
 import { ActionCard, ActionRow } from "../components/action.tsx";
 import { AuditTable } from "../components/audit-table.tsx";
-import { Fault, Notice, Waiting } from "../components/notice.tsx";
+import { LoadError, Notice, LoadingRows } from "../components/notice.tsx";
 import { href } from "../router.ts";
-import { type Said, SaidLine, useUnits } from "./inbox.tsx";
+import { type StatusMessage, StatusLine, useUnits } from "./inbox.tsx";
 
 const PAGE = 50;
 
-function useSaid(again: () => void): [Said | null, (back: Action) => void] {
-  const [said, setSaid] = useState<Said | null>(null);
-  const undone = (back: Action): void => {
-    setSaid({ words: "Rolled back.", action: back });
-    again();
+function useRollbackMessage(reload: () => void): [StatusMessage | null, (back: Action) => void] {
+  const [message, setMessage] = useState<StatusMessage | null>(null);
+  const rolledBack = (back: Action): void => {
+    setMessage({ words: "Rolled back.", action: back });
+    reload();
   };
-  return [said, undone];
+  return [message, rolledBack];
 }
 
 export function ActionsPage() {
   const running = useLive("running", (signal) => getActions({ unfinished: true, limit: PAGE }, signal));
   const all = useLive("actions", (signal) => getActions({ limit: PAGE }, signal), 4000);
-  const [said, undone] = useSaid(() => {
-    running.again();
-    all.again();
+  const [message, rolledBack] = useRollbackMessage(() => {
+    running.reload();
+    all.reload();
   });
   const unit = useUnits();
   const under = running.data?.items ?? [];
@@ -34,14 +34,14 @@ export function ActionsPage() {
   return (
     <>
       <h1>Actions</h1>
-      <SaidLine said={said} />
-      <Fault of={running} what="Running actions" />
+      <StatusLine message={message} />
+      <LoadError of={running} what="Running actions" />
       {under.map((action) => (
-        <ActionCard key={action.id} id={action.id} unit={unit} onUndone={undone} />
+        <ActionCard key={action.id} id={action.id} unit={unit} onRolledBack={rolledBack} />
       ))}
       {running.data && under.length === 0 && <p class="quiet">No actions are running.</p>}
-      <Fault of={all} what="Actions" />
-      {!all.data && !all.error && <Waiting rows={6} />}
+      <LoadError of={all} what="Actions" />
+      {!all.data && !all.error && <LoadingRows rows={6} />}
       {all.data?.items.length === 0 && (
         <Notice kind="calm" title="No actions yet">
           Changes approved in the <a href="#/inbox">inbox</a>, made manually under <a href="#/tools">tools</a>, or made in mode{" "}
@@ -53,7 +53,7 @@ export function ActionsPage() {
           <div class="panel-head">
             <h2 id="past-title">Finished</h2>
           </div>
-          <ul class="rows" onKeyDown={walkList}>
+          <ul class="rows" onKeyDown={moveRowFocus}>
             {past.map((action) => (
               <ActionRow key={action.id} action={action} unit={unit(action)} />
             ))}
@@ -66,7 +66,7 @@ export function ActionsPage() {
 
 export function ActionPage({ id }: { id: string }) {
   const found = useLive(`one-action-${id}`, (signal) => getAction(id, signal), 4000);
-  const [said, undone] = useSaid(found.again);
+  const [message, rolledBack] = useRollbackMessage(found.reload);
   const unit = useUnits();
   const action = found.data;
   return (
@@ -75,8 +75,8 @@ export function ActionPage({ id }: { id: string }) {
         <a href="#/actions">Actions</a>
       </nav>
       <h1>{action ? `${action.subject.replaceAll("_", " ")} of ${action.target}` : "Action"}</h1>
-      <SaidLine said={said} />
-      <ActionCard id={id} unit={unit} onUndone={undone} />
+      <StatusLine message={message} />
+      <ActionCard id={id} unit={unit} onRolledBack={rolledBack} />
       {action?.recommendation && (
         <p>
           Recommendation: <a href={href(["inbox", action.recommendation.id])}>{action.recommendation.title}</a>

@@ -2,10 +2,10 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { type AnomalyQuery, ApiError, getAnomalies } from "../api.ts";
-import { useLive, useNow, useRested, walkList } from "../hooks.ts";
+import { useLive, useNow, useDebounced, moveRowFocus } from "../hooks.ts";
 import { AnomalyRow, Timeline } from "../components/anomaly-row.tsx";
 import { DURATIONS, type Option, SearchBox, Segmented, Select } from "../components/controls.tsx";
-import { ErrorNotice, Fault, Notice, Waiting } from "../components/notice.tsx";
+import { ErrorNotice, LoadError, Notice, LoadingRows } from "../components/notice.tsx";
 import { replaceQuery } from "../router.ts";
 import type { Anomaly, Page } from "../types.ts";
 import { clock } from "../format.ts";
@@ -37,7 +37,7 @@ const SCORES: readonly Option[] = [
 type Query = Record<string, string>;
 
 /** What to ask the API for; `since` is read when asking, so that it moves on. */
-function asked(query: Query, search: string): AnomalyQuery {
+function anomalyQuery(query: Query, search: string): AnomalyQuery {
   const length = DURATIONS[query.time ?? ""];
   const out: AnomalyQuery = { search, limit: PAGE };
   if (query.open === "1") out.open = true;
@@ -61,37 +61,37 @@ function useOlder(filter: string, first: Page<Anomaly> | null, query: AnomalyQue
   const fresh: Older = { filter, items: [], next: null, busy: false, error: null };
   const [older, setOlder] = useState<Older>(fresh);
   useEffect(() => setOlder(fresh), [filter]);
-  const mine = older.filter === filter ? older : fresh;
-  const started = mine.items.length > 0;
+  const shown = older.filter === filter ? older : fresh;
+  const started = shown.items.length > 0;
   const known = new Set(first?.items.map((a) => a.id));
-  const items = [...(first?.items ?? []), ...mine.items.filter((a) => !known.has(a.id))];
-  const next = started ? mine.next : (first?.next ?? null);
+  const items = [...(first?.items ?? []), ...shown.items.filter((a) => !known.has(a.id))];
+  const next = started ? shown.next : (first?.next ?? null);
   const more = async (): Promise<void> => {
-    setOlder({ ...mine, busy: true, error: null });
+    setOlder({ ...shown, busy: true, error: null });
     try {
-      const page = await getAnomalies({ ...query, after: started ? (mine.next ?? "") : (first?.next ?? "") });
-      setOlder({ ...mine, items: [...mine.items, ...page.items], next: page.next, busy: false, error: null });
+      const page = await getAnomalies({ ...query, after: started ? (shown.next ?? "") : (first?.next ?? "") });
+      setOlder({ ...shown, items: [...shown.items, ...page.items], next: page.next, busy: false, error: null });
     } catch (error) {
-      const shown = error instanceof ApiError ? error : new ApiError(0, String(error), "");
-      setOlder({ ...mine, busy: false, error: shown });
+      const apiError = error instanceof ApiError ? error : new ApiError(0, String(error), "");
+      setOlder({ ...shown, busy: false, error: apiError });
     }
   };
-  return { items, next, busy: mine.busy, error: mine.error, more };
+  return { items, next, busy: shown.busy, error: shown.error, more };
 }
 
 export function AnomaliesPage({ query }: { query: Query }) {
-  const search = useRested(query.search ?? "");
+  const search = useDebounced(query.search ?? "");
   const filter = JSON.stringify([search, query.open, query.source, query.direction, query.score, query.time]);
-  const first = useLive(`anomalies ${filter}`, (signal) => getAnomalies(asked(query, search), signal), 3000);
-  const list = useOlder(filter, first.data, asked(query, search));
+  const first = useLive(`anomalies ${filter}`, (signal) => getAnomalies(anomalyQuery(query, search), signal), 3000);
+  const list = useOlder(filter, first.data, anomalyQuery(query, search));
   const filtered = Boolean(search || query.open || query.source || query.direction || query.score || query.time);
   return (
     <>
       <h1>Anomalies</h1>
       <Filters query={query} />
-      <Fault of={first} what="Anomalies" />
-      {!first.data && !first.error && <Waiting rows={10} />}
-      {first.data && list.items.length === 0 && <Nothing filtered={filtered} />}
+      <LoadError of={first} what="Anomalies" />
+      {!first.data && !first.error && <LoadingRows rows={10} />}
+      {first.data && list.items.length === 0 && <EmptyState filtered={filtered} />}
       {list.items.length > 0 && <List items={list.items} length={DURATIONS[query.time ?? ""]} />}
       {list.error && <ErrorNotice error={list.error} what="More anomalies" />}
       {list.next && (
@@ -144,7 +144,7 @@ function List({ items, length }: { items: Anomaly[]; length: number | undefined 
         </figcaption>
       </figure>
       <section class="panel" aria-label="Anomalies">
-        <ul class="rows" onKeyDown={walkList}>
+        <ul class="rows" onKeyDown={moveRowFocus}>
           {items.map((a) => (
             <AnomalyRow key={a.id} anomaly={a} now={now} />
           ))}
@@ -154,7 +154,7 @@ function List({ items, length }: { items: Anomaly[]; length: number | undefined 
   );
 }
 
-function Nothing({ filtered }: { filtered: boolean }) {
+function EmptyState({ filtered }: { filtered: boolean }) {
   if (!filtered) {
     return (
       <Notice kind="calm" title="No anomalies yet">

@@ -5,16 +5,16 @@ import { Chart } from "../chart/chart.tsx";
 import type { Window } from "../chart/plot.ts";
 import { useScores } from "../chart/scores.ts";
 import { score } from "../format.ts";
-import { useLive, useNow, useRoute, walkList } from "../hooks.ts";
+import { useLive, useNow, useRoute, moveRowFocus } from "../hooks.ts";
 import { AnomalyRow } from "../components/anomaly-row.tsx";
 import { FeedbackPanel } from "../components/feedback.tsx";
 import { DirectionGlyph, ScoreBar } from "../components/icons.tsx";
-import { Fault, Notice, Waiting } from "../components/notice.tsx";
-import { Ago, SeriesName } from "../components/series-name.tsx";
+import { LoadError, Notice, LoadingRows } from "../components/notice.tsx";
+import { RelativeTime, SeriesName } from "../components/series-name.tsx";
 import { href } from "../router.ts";
 import type { Anomaly } from "../types.ts";
 import { unitOf } from "../units.ts";
-import { detectorWords, lasted, metricOf, story } from "../anomaly-text.ts";
+import { detectorText, anomalyDurationS, metricOf, anomalySummary } from "../anomaly-text.ts";
 import { ZoomButtons, resetZoom, zoomTo } from "./series-detail.tsx";
 
 const BEFORE_MS = 20 * 60_000;
@@ -25,7 +25,7 @@ const STEP_MS = 5000;
 
 /** The anomaly with enough of the usual around it to compare. */
 function around(a: Anomaly, now: number): Window {
-  const length = lasted(a, now) * 1000;
+  const length = anomalyDurationS(a, now) * 1000;
   const end = a.end === null ? now : Date.parse(a.end);
   const until = Math.min(now, end + Math.max(AFTER_MS, length / 2));
   const since = Date.parse(a.start) - Math.max(BEFORE_MS, length);
@@ -37,24 +37,24 @@ export function AnomalyPage({ id }: { id: string }) {
   const now = useNow(5000);
   const a = found.data;
   if (!a) {
-    return found.error ? <Fault of={found} what="This anomaly" /> : <Waiting rows={8} />;
+    return found.error ? <LoadError of={found} what="This anomaly" /> : <LoadingRows rows={8} />;
   }
   return (
     <>
       <nav class="crumbs" aria-label="Breadcrumb">
         <a href="#/anomalies">Anomalies</a>
       </nav>
-      <Subject anomaly={a} now={now} />
+      <AnomalyHeader anomaly={a} now={now} />
       <div class="aside">
-        <FeedbackPanel anomaly={a} onGiven={found.again} />
+        <FeedbackPanel anomaly={a} onGiven={found.reload} />
         <Detectors anomaly={a} />
       </div>
-      <Together anomaly={a} now={now} />
+      <ConcurrentAnomalies anomaly={a} now={now} />
     </>
   );
 }
 
-function Subject({ anomaly: a, now }: { anomaly: Anomaly; now: number }) {
+function AnomalyHeader({ anomaly: a, now }: { anomaly: Anomaly; now: number }) {
   const series = useLive(`one-${a.series_id}`, (signal) => getSeries(a.series_id, signal), 10_000);
   const unit = series.data?.unit ?? unitOf(a);
   return (
@@ -66,7 +66,7 @@ function Subject({ anomaly: a, now }: { anomaly: Anomaly; now: number }) {
         </h1>
         <p class="now">
           <span class={a.end === null ? "badge" : "badge over"}>
-            {a.end === null ? "ongoing" : "ended"}, started <Ago time={a.start} />
+            {a.end === null ? "ongoing" : "ended"}, started <RelativeTime time={a.start} />
           </span>
           <ScoreBar score={a.score} bare />
           <span class="quiet">peak score {score(a.score)}</span>
@@ -74,14 +74,14 @@ function Subject({ anomaly: a, now }: { anomaly: Anomaly; now: number }) {
             Open series
           </a>
         </p>
-        <p class="story">{story(a, unit, now)}</p>
+        <p class="story">{anomalySummary(a, unit, now)}</p>
       </header>
-      <Picture anomaly={a} unit={unit} now={now} />
+      <ChartPanel anomaly={a} unit={unit} now={now} />
     </>
   );
 }
 
-function Picture({ anomaly: a, unit, now }: { anomaly: Anomaly; unit: string; now: number }) {
+function ChartPanel({ anomaly: a, unit, now }: { anomaly: Anomaly; unit: string; now: number }) {
   const { query } = useRoute();
   const [since, until] = (query.zoom ?? "").split("-").map(Number);
   const zoom: Window | null = since && until ? [since, until] : null;
@@ -99,8 +99,8 @@ function Picture({ anomaly: a, unit, now }: { anomaly: Anomaly; unit: string; no
         <span class="quiet">the anomaly and the samples around it</span>
         <ZoomButtons window={window} zoomed={zoom !== null} />
       </div>
-      <Fault of={scores} what="Scores" />
-      {!scores.data && !scores.error && <Waiting rows={6} />}
+      <LoadError of={scores} what="Scores" />
+      {!scores.data && !scores.error && <LoadingRows rows={6} />}
       {scores.data?.time.length === 0 && (
         <Notice kind="calm" title="Samples are no longer stored">
           Scores are kept for the <code>retention</code> period in trimtab.yaml.
@@ -132,7 +132,7 @@ function Detectors({ anomaly }: { anomaly: Anomaly }) {
       <ol class="detectors">
         {anomaly.detectors.map((name) => (
           <li key={name}>
-            <b>{name}</b> <span class="quiet">{detectorWords(name)}</span>
+            <b>{name}</b> <span class="quiet">{detectorText(name)}</span>
           </li>
         ))}
       </ol>
@@ -141,7 +141,7 @@ function Detectors({ anomaly }: { anomaly: Anomaly }) {
 }
 
 /** What else began at about the same time: one cause often shows in many places. */
-function Together({ anomaly, now }: { anomaly: Anomaly; now: number }) {
+function ConcurrentAnomalies({ anomaly, now }: { anomaly: Anomaly; now: number }) {
   const start = Date.parse(anomaly.start);
   const query = {
     since: new Date(start - TOGETHER_MS).toISOString(),
@@ -158,7 +158,7 @@ function Together({ anomaly, now }: { anomaly: Anomaly; now: number }) {
         <h2 id="together-title">Concurrent anomalies</h2>
         <span class="quiet">started within 5 min</span>
       </div>
-      <ul class="rows" onKeyDown={walkList}>
+      <ul class="rows" onKeyDown={moveRowFocus}>
         {others.slice(0, 10).map((a) => (
           <AnomalyRow key={a.id} anomaly={a} now={now} />
         ))}

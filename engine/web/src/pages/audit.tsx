@@ -1,12 +1,12 @@
 /** Who decided or did what, and whether the chain of it is whole. */
 
 import { useState } from "preact/hooks";
-import { type AuditRow, type Verified, getAudit, verifyAudit } from "../actions-api.ts";
+import { type AuditRow, type AuditVerification, getAudit, verifyAudit } from "../actions-api.ts";
 import { count, plural } from "../format.ts";
 import { useLive } from "../hooks.ts";
-import { whyNot } from "../components/confirm-dialog.tsx";
+import { writeErrorText } from "../components/confirm-dialog.tsx";
 import { AuditTable } from "../components/audit-table.tsx";
-import { Fault, Notice, Waiting } from "../components/notice.tsx";
+import { LoadError, Notice, LoadingRows } from "../components/notice.tsx";
 
 const PAGE = 100;
 
@@ -23,15 +23,15 @@ export function AuditPage() {
       const page = await getAudit({ limit: PAGE, after: least });
       setOlder((old) => [...old, ...page.items]);
     } catch (error) {
-      setWrong(whyNot(error));
+      setWrong(writeErrorText(error));
     }
   };
   return (
     <>
       <h1>Audit</h1>
-      <Check />
-      <Fault of={newest} what="Audit log" />
-      {!newest.data && !newest.error && <Waiting rows={10} />}
+      <ChainVerification />
+      <LoadError of={newest} what="Audit log" />
+      {!newest.data && !newest.error && <LoadingRows rows={10} />}
       {newest.data && rows.length === 0 && (
         <Notice kind="calm" title="No entries yet">
           Every recommendation, approval, action, pause and tool change is recorded here. Later edits of a row are detected.
@@ -58,9 +58,9 @@ export function AuditPage() {
   );
 }
 
-function Check() {
+function ChainVerification() {
   const [busy, setBusy] = useState(false);
-  const [found, setFound] = useState<Verified | null>(null);
+  const [found, setFound] = useState<AuditVerification | null>(null);
   const [wrong, setWrong] = useState("");
   const check = async (): Promise<void> => {
     setBusy(true);
@@ -68,7 +68,7 @@ function Check() {
     try {
       setFound(await verifyAudit());
     } catch (error) {
-      setWrong(whyNot(error));
+      setWrong(writeErrorText(error));
     } finally {
       setBusy(false);
     }

@@ -2,12 +2,12 @@
 
 import { useLive } from "../hooks.ts";
 import { getRecommendations } from "../incidents-api.ts";
-import { Copied } from "../components/copyable-text.tsx";
-import { LoadPicture } from "../components/load-chart.tsx";
-import { Fault, Notice, Waiting } from "../components/notice.tsx";
-import { Ago } from "../components/series-name.tsx";
-import { sure } from "../components/values.tsx";
-import { CAPACITY_YAML, costWords, counted, estimateWords, kedaYaml, whyWords } from "../forecast-text.ts";
+import { CopyableText } from "../components/copyable-text.tsx";
+import { LoadChart } from "../components/load-chart.tsx";
+import { LoadError, Notice, LoadingRows } from "../components/notice.tsx";
+import { RelativeTime } from "../components/series-name.tsx";
+import { confidenceText } from "../components/values.tsx";
+import { CAPACITY_YAML, costText, countText, estimateText, kedaYaml, reasonText } from "../forecast-text.ts";
 import { type Capacity, getCapacity } from "../planning-api.ts";
 import { value } from "../format.ts";
 import { href } from "../router.ts";
@@ -19,49 +19,49 @@ export function CapacityPage() {
   return (
     <>
       <h1>Capacity</h1>
-      <Fault of={found} what="Capacity" />
-      {!found.data && !found.error && <Waiting rows={6} />}
-      {found.data?.items.length === 0 && <Nothing />}
+      <LoadError of={found} what="Capacity" />
+      {!found.data && !found.error && <LoadingRows rows={6} />}
+      {found.data?.items.length === 0 && <EmptyState />}
       {found.data?.items.map((one) => (
-        <Service key={one.name} of={one} />
+        <CapacityCard key={one.name} of={one} />
       ))}
     </>
   );
 }
 
-function Nothing() {
+function EmptyState() {
   return (
     <>
       <Notice kind="calm" title="No capacity targets configured">
         List services, pools or caches in trimtab.yaml. This page then shows how many instances each needs for the current and
         the forecast load. Nothing changes automatically: an autoscaler reads the count, or you approve a change by a tool.
       </Notice>
-      <Copied text={CAPACITY_YAML} what="settings" />
+      <CopyableText text={CAPACITY_YAML} what="settings" />
     </>
   );
 }
 
-function Service({ of: c }: { of: Capacity }) {
+function CapacityCard({ of: c }: { of: Capacity }) {
   const per = c.capacity_per_replica?.value ?? null;
   return (
     <article class="panel capacity" aria-label={c.name}>
       <header class="card-head">
         <h2>{c.name}</h2>
         <span class="standing-chips">
-          {c.wanted !== null && <span class="quiet">{sure(c.confidence)}</span>}
+          {c.wanted !== null && <span class="quiet">{confidenceText(c.confidence)}</span>}
           <span class="quiet">
-            <Ago time={c.time} />
+            <RelativeTime time={c.time} />
           </span>
         </span>
       </header>
       <Counts of={c} />
       <div class="capacity-body">
         {c.path && c.path.ahead_s.length > 0 && (
-          <LoadPicture path={c.path} unit={c.unit} load={c.load} has={product(c.ready, per)} wanted={product(c.wanted, per)} />
+          <LoadChart path={c.path} unit={c.unit} load={c.load} has={product(c.ready, per)} wanted={product(c.wanted, per)} />
         )}
         <Facts of={c} />
       </div>
-      <Ways of={c} />
+      <CapacityLinks of={c} />
     </article>
   );
 }
@@ -77,16 +77,16 @@ function Counts({ of: c }: { of: Capacity }) {
           <b class="not-known">unknown</b>
         ) : (
           <>
-            <b>{counted(c.wanted, c.kind)}</b> wanted
+            <b>{countText(c.wanted, c.kind)}</b> wanted
           </>
         )}
         <span class="quiet">
-          {same ? "no change" : `${counted(c.current, c.kind)} now`}
-          {c.ready !== null && c.current !== null && c.ready < c.current && `, ${counted(c.ready, c.kind)} ready`}
+          {same ? "no change" : `${countText(c.current, c.kind)} now`}
+          {c.ready !== null && c.current !== null && c.ready < c.current && `, ${countText(c.ready, c.kind)} ready`}
         </span>
       </p>
       <p>
-        {whyWords(c)}
+        {reasonText(c)}
         {c.wanted === null && " Autoscalers receive no count and make no change."}
       </p>
     </div>
@@ -94,14 +94,14 @@ function Counts({ of: c }: { of: Capacity }) {
 }
 
 function Facts({ of: c }: { of: Capacity }) {
-  const cost = costWords(c);
+  const cost = costText(c);
   const facts: [string, string][] = [
     ["Current load", value(c.load, c.unit)],
-    ["Capacity per instance", estimateWords(c.capacity_per_replica, c.unit)],
-    ["Start-up time", estimateWords(c.startup_s, "s")],
+    ["Capacity per instance", estimateText(c.capacity_per_replica, c.unit)],
+    ["Start-up time", estimateText(c.startup_s, "s")],
     ["Target utilisation", value(c.target_utilisation, "ratio")],
-    ["Needed for current load", c.floor === null ? "unknown" : counted(c.floor, c.kind)],
-    ["Needed for forecast load", c.ahead === null ? "no forecast yet" : counted(c.ahead, c.kind)],
+    ["Needed for current load", c.floor === null ? "unknown" : countText(c.floor, c.kind)],
+    ["Needed for forecast load", c.ahead === null ? "no forecast yet" : countText(c.ahead, c.kind)],
     ["Cost", cost ?? "unknown: set cost_per_replica_hour"],
     ["Look-ahead", c.path ? `${value(Math.max(...c.path.ahead_s), "s")} (start-up time)` : "not available yet"],
   ];
@@ -120,7 +120,7 @@ function Facts({ of: c }: { of: Capacity }) {
 const STANDING = new Set(["pending", "approved", "scheduled", "applied"]);
 
 /** Where it goes on: the recommendation, the series that are its load, and how an autoscaler asks. */
-function Ways({ of: c }: { of: Capacity }) {
+function CapacityLinks({ of: c }: { of: Capacity }) {
   const { data } = useLive(
     `advice-${c.tool}-${c.target}-${c.knob}`,
     async (signal) =>
@@ -152,7 +152,7 @@ function Ways({ of: c }: { of: Capacity }) {
       </p>
       <details class="numbers">
         <summary>Use with KEDA</summary>
-        <Copied text={kedaYaml(c.name, engine)} what="trigger" />
+        <CopyableText text={kedaYaml(c.name, engine)} what="trigger" />
       </details>
     </div>
   );

@@ -1,13 +1,13 @@
 /** What we recommend, to be decided: approve, do it now or later, or dismiss it with a reason. */
 
 import { useState } from "preact/hooks";
-import { type Action, type KnobEntry, getKnobs, getRecommendation, getShadowSum } from "../actions-api.ts";
+import { type Action, type KnobEntry, getKnobs, getRecommendation, getShadowSummary } from "../actions-api.ts";
 import { plural } from "../format.ts";
 import { useLive } from "../hooks.ts";
 import { getRecommendations } from "../incidents-api.ts";
 import { ActionRow } from "../components/action.tsx";
 import { type Option, Segmented } from "../components/controls.tsx";
-import { Fault, Notice, Waiting } from "../components/notice.tsx";
+import { LoadError, Notice, LoadingRows } from "../components/notice.tsx";
 import { RecommendationCard } from "../components/recommendation.tsx";
 import { href, replaceQuery } from "../router.ts";
 
@@ -28,17 +28,17 @@ export function useUnits(): (r: { tool: string; target: string; subject: string 
   return (r) => units.get(JSON.stringify([r.tool, r.target, r.subject])) ?? "";
 }
 
-export interface Said {
+export interface StatusMessage {
   words: string;
   action?: Action | undefined;
 }
 
 /** What was just decided, with the way to what came of it. */
-export function SaidLine({ said }: { said: Said | null }) {
+export function StatusLine({ message }: { message: StatusMessage | null }) {
   return (
     <p class="said" role="status">
-      {said && `${said.words} `}
-      {said?.action && <a href={href(["actions", said.action.id])}>View action</a>}
+      {message && `${message.words} `}
+      {message?.action && <a href={href(["actions", message.action.id])}>View action</a>}
     </p>
   );
 }
@@ -47,11 +47,11 @@ export function InboxPage({ query }: { query: Record<string, string> }) {
   const shown = query.state ?? "";
   const state = shown === "all" ? "" : shown || "pending";
   const found = useLive(`inbox ${state}`, (signal) => getRecommendations({ state, limit: PAGE }, signal));
-  const [said, setSaid] = useState<Said | null>(null);
+  const [message, setMessage] = useState<StatusMessage | null>(null);
   const unit = useUnits();
   const decided = (words: string, action?: Action): void => {
-    setSaid({ words, action });
-    found.again();
+    setMessage({ words, action });
+    found.reload();
   };
   return (
     <>
@@ -59,11 +59,11 @@ export function InboxPage({ query }: { query: Record<string, string> }) {
       <div class="filters">
         <Segmented label="State" value={shown} options={STATES} onChange={(to) => replaceQuery({ state: to })} />
       </div>
-      <HadItBeenAuto />
-      <SaidLine said={said} />
-      <Fault of={found} what="Recommendations" />
-      {!found.data && !found.error && <Waiting rows={8} />}
-      {found.data?.items.length === 0 && <Nothing toDecide={shown === ""} />}
+      <ShadowTotals />
+      <StatusLine message={message} />
+      <LoadError of={found} what="Recommendations" />
+      {!found.data && !found.error && <LoadingRows rows={8} />}
+      {found.data?.items.length === 0 && <EmptyState toDecide={shown === ""} />}
       {found.data?.items.map((r) => (
         <RecommendationCard key={r.id} recommendation={r} unit={unit(r)} onDecided={decided} />
       ))}
@@ -73,8 +73,8 @@ export function InboxPage({ query }: { query: Record<string, string> }) {
 }
 
 /** What mode auto would have done so far, and how it went without. */
-function HadItBeenAuto() {
-  const { data } = useLive("shadow", getShadowSum, 30_000);
+function ShadowTotals() {
+  const { data } = useLive("shadow", getShadowSummary, 30_000);
   if (!data || data.actions === 0) return null;
   const ends: [number, string][] = [
     [data.over, "ended without it"],
@@ -83,16 +83,16 @@ function HadItBeenAuto() {
     [data.went_on, "still present after a day"],
     [data.open, "still open"],
   ];
-  const told = ends.filter(([n]) => n > 0).map(([n, words]) => `${n} ${words}`);
+  const outcomes = ends.filter(([n]) => n > 0).map(([n, words]) => `${n} ${words}`);
   return (
     <p class="quiet">
-      Mode auto would have run {plural(data.actions, "action", "actions")}. Outcome without them: {told.join(", ")}
+      Mode auto would have run {plural(data.actions, "action", "actions")}. Outcome without them: {outcomes.join(", ")}
       {data.worse > 0 && `; ${data.worse} became worse`}.
     </p>
   );
 }
 
-function Nothing({ toDecide }: { toDecide: boolean }) {
+function EmptyState({ toDecide }: { toDecide: boolean }) {
   if (!toDecide) {
     return (
       <Notice kind="calm" title="No recommendations in this state">
@@ -111,13 +111,13 @@ function Nothing({ toDecide }: { toDecide: boolean }) {
 
 export function RecommendationPage({ id }: { id: string }) {
   const found = useLive(`recommendation-${id}`, (signal) => getRecommendation(id, signal));
-  const [said, setSaid] = useState<Said | null>(null);
+  const [message, setMessage] = useState<StatusMessage | null>(null);
   const unit = useUnits();
   const r = found.data;
-  if (!r) return found.error ? <Fault of={found} what="This recommendation" /> : <Waiting rows={6} />;
+  if (!r) return found.error ? <LoadError of={found} what="This recommendation" /> : <LoadingRows rows={6} />;
   const decided = (words: string, action?: Action): void => {
-    setSaid({ words, action });
-    found.again();
+    setMessage({ words, action });
+    found.reload();
   };
   return (
     <>
@@ -125,7 +125,7 @@ export function RecommendationPage({ id }: { id: string }) {
         <a href="#/inbox">Recommendations</a>
       </nav>
       <h1>{r.title}</h1>
-      <SaidLine said={said} />
+      <StatusLine message={message} />
       <RecommendationCard recommendation={r} unit={unit(r)} onDecided={decided} />
       {r.incident_id && (
         <p>

@@ -1,23 +1,23 @@
 /** One incident: its story, where it may have begun, what it looks like, what changed, and what would help. */
 
 import { useState } from "preact/hooks";
-import { type Action, type IncidentDetail, getIncident, sayOfIncident } from "../actions-api.ts";
+import { type Action, type IncidentDetail, getIncident, updateIncident } from "../actions-api.ts";
 import type { Window } from "../chart/plot.ts";
 import { clock, count, plural } from "../format.ts";
-import { type Loaded, useLive, useNow, walkList } from "../hooks.ts";
+import { type Loaded, useLive, useNow, moveRowFocus } from "../hooks.ts";
 import type { Change, Pattern } from "../incidents-api.ts";
-import { incidentStory } from "../incident-text.ts";
+import { incidentSummary } from "../incident-text.ts";
 import { AnomalyRow, Timeline } from "../components/anomaly-row.tsx";
-import { Ask } from "../components/confirm-dialog.tsx";
-import { Severity, patternWords } from "../components/incident-row.tsx";
-import { Fault, Waiting } from "../components/notice.tsx";
+import { ConfirmDialog } from "../components/confirm-dialog.tsx";
+import { Severity, patternText } from "../components/incident-row.tsx";
+import { LoadError, LoadingRows } from "../components/notice.tsx";
 import { RecommendationCard } from "../components/recommendation.tsx";
-import { Scoped } from "../components/scoped-button.tsx";
-import { Regroup } from "../components/merge-split.tsx";
-import { Ago, At } from "../components/series-name.tsx";
+import { ScopedButton } from "../components/scoped-button.tsx";
+import { MergeSplit } from "../components/merge-split.tsx";
+import { RelativeTime, ClockTime } from "../components/series-name.tsx";
 import { Suspects } from "../components/suspects.tsx";
 import { href } from "../router.ts";
-import { type Said, SaidLine, useUnits } from "./inbox.tsx";
+import { type StatusMessage, StatusLine, useUnits } from "./inbox.tsx";
 
 const BEFORE_MS = 20 * 60_000;
 const AFTER_MS = 10 * 60_000;
@@ -36,7 +36,7 @@ export function IncidentPage({ id }: { id: string }) {
   const found = useLive(`incident-${id}`, (signal) => getIncident(id, signal), 4000);
   const now = useNow(5000);
   const incident = found.data;
-  if (!incident) return found.error ? <Fault of={found} what="This incident" /> : <Waiting rows={8} />;
+  if (!incident) return found.error ? <LoadError of={found} what="This incident" /> : <LoadingRows rows={8} />;
   const window = around(incident, now);
   return (
     <>
@@ -44,14 +44,14 @@ export function IncidentPage({ id }: { id: string }) {
         <a href="#/incidents">Incidents</a>
       </nav>
       <Heading found={found} incident={incident} now={now} />
-      <Course incident={incident} window={window} now={now} />
-      <Helps incident={incident} again={found.again} />
+      <IncidentTimeline incident={incident} window={window} now={now} />
+      <Recommendations incident={incident} reload={found.reload} />
       <Suspects suspects={incident.suspects} window={window} />
       <div class="aside">
         <Patterns patterns={incident.patterns} />
         <Changes changes={incident.changes} />
       </div>
-      <Alike incident={incident} />
+      <SimilarIncidents incident={incident} />
       <Anomalies incident={incident} now={now} />
     </>
   );
@@ -74,12 +74,12 @@ function Heading({ found, incident, now }: HeadingProps) {
           {incident.acknowledged_by && ` by ${incident.acknowledged_by}`}
         </span>
         <span class="quiet">
-          {incident.end === null ? "ongoing" : "ended"}, started <Ago time={incident.start} />
+          {incident.end === null ? "ongoing" : "ended"}, started <RelativeTime time={incident.start} />
         </span>
         {incident.mass && <span class="badge">mass event</span>}
-        <Verbs incident={incident} again={found.again} />
+        <IncidentButtons incident={incident} reload={found.reload} />
       </p>
-      <p class="story">{incidentStory(incident, now)}</p>
+      <p class="story">{incidentSummary(incident, now)}</p>
       {incident.note && (
         <p class="quiet">
           Note: <q>{incident.note}</q>
@@ -100,33 +100,33 @@ const VERBS = {
   reopen: ["Reopen", "Marks the incident as not over."],
 } as const;
 
-function Verbs({ incident, again }: { incident: IncidentDetail; again: () => void }) {
-  const [asking, setAsking] = useState<keyof typeof VERBS | null>(null);
+function IncidentButtons({ incident, reload }: { incident: IncidentDetail; reload: () => void }) {
+  const [dialog, setDialog] = useState<keyof typeof VERBS | null>(null);
   const possible: (keyof typeof VERBS)[] =
     incident.state === "open" ? ["acknowledge", "resolve"] : incident.state === "acknowledged" ? ["resolve", "reopen"] : ["reopen"];
   const act = async (note: string): Promise<void> => {
-    if (asking) await sayOfIncident(incident.id, asking, note);
-    again();
+    if (dialog) await updateIncident(incident.id, dialog, note);
+    reload();
   };
   return (
     <span class="verbs">
       {possible.map((verb) => (
-        <Scoped key={verb} scope="propose" onClick={() => setAsking(verb)}>
+        <ScopedButton key={verb} scope="propose" onClick={() => setDialog(verb)}>
           {VERBS[verb][0]}
-        </Scoped>
+        </ScopedButton>
       ))}
-      {!incident.merged_into && <Regroup incident={incident} />}
-      {asking && (
-        <Ask title={`${VERBS[asking][0]} this incident?`} verb={VERBS[asking][0]} wants="perhaps a reason" act={act} onClose={() => setAsking(null)}>
-          <p>{VERBS[asking][1]}</p>
-        </Ask>
+      {!incident.merged_into && <MergeSplit incident={incident} />}
+      {dialog && (
+        <ConfirmDialog title={`${VERBS[dialog][0]} this incident?`} verb={VERBS[dialog][0]} input="optional reason" act={act} onClose={() => setDialog(null)}>
+          <p>{VERBS[dialog][1]}</p>
+        </ConfirmDialog>
       )}
     </span>
   );
 }
 
 /** When each part of it was unusual, with the changes on the same line of time. */
-function Course({ incident, window: [since, until], now }: { incident: IncidentDetail; window: Window; now: number }) {
+function IncidentTimeline({ incident, window: [since, until], now }: { incident: IncidentDetail; window: Window; now: number }) {
   if (incident.anomalies.length === 0) return null;
   const x = (time: string): number => ((Date.parse(time) - since) / (until - since)) * 100;
   const shown = incident.changes.filter((change) => Date.parse(change.time) >= since && Date.parse(change.time) <= until);
@@ -151,16 +151,16 @@ function Course({ incident, window: [since, until], now }: { incident: IncidentD
   );
 }
 
-function Helps({ incident, again }: { incident: IncidentDetail; again: () => void }) {
-  const [said, setSaid] = useState<Said | null>(null);
+function Recommendations({ incident, reload }: { incident: IncidentDetail; reload: () => void }) {
+  const [message, setMessage] = useState<StatusMessage | null>(null);
   const unit = useUnits();
   const decided = (words: string, action?: Action): void => {
-    setSaid({ words, action });
-    again();
+    setMessage({ words, action });
+    reload();
   };
   return (
     <>
-      <SaidLine said={said} />
+      <StatusLine message={message} />
       {incident.recommendations.map((r) => (
         <RecommendationCard key={r.id} recommendation={r} unit={unit(r)} onDecided={decided} />
       ))}
@@ -178,12 +178,12 @@ function Patterns({ patterns }: { patterns: Pattern[] }) {
       {patterns.map((pattern) => (
         <div class="pattern" key={pattern.name + pattern.entity}>
           <p>
-            <b>{patternWords(pattern.name)}</b> on {pattern.entity}{" "}
+            <b>{patternText(pattern.name)}</b> on {pattern.entity}{" "}
             {pattern.until === null ? (
               <span class="quiet">{count(pattern.confidence * 100)} % confidence</span>
             ) : (
               <span class="quiet">
-                matched until <At time={pattern.until} />
+                matched until <ClockTime time={pattern.until} />
               </span>
             )}
           </p>
@@ -213,7 +213,7 @@ function Changes({ changes }: { changes: Change[] }) {
       <ul class="changes">
         {changes.map((change) => (
           <li key={change.id}>
-            <At time={change.time} /> <b>{change.kind}</b> {/^https?:/.test(change.url) ? <a href={change.url} rel="noreferrer">{change.title}</a> : change.title}{" "}
+            <ClockTime time={change.time} /> <b>{change.kind}</b> {/^https?:/.test(change.url) ? <a href={change.url} rel="noreferrer">{change.title}</a> : change.title}{" "}
             <span class="quiet">by {change.by}</span>
           </li>
         ))}
@@ -222,7 +222,7 @@ function Changes({ changes }: { changes: Change[] }) {
   );
 }
 
-function Alike({ incident }: { incident: IncidentDetail }) {
+function SimilarIncidents({ incident }: { incident: IncidentDetail }) {
   if (incident.alike.length === 0) return null;
   return (
     <section class="panel" aria-labelledby="alike-title">
@@ -233,7 +233,7 @@ function Alike({ incident }: { incident: IncidentDetail }) {
       <ul class="changes">
         {incident.alike.map((past) => (
           <li key={past.id}>
-            <At time={past.start} seconds={false} /> <a href={href(["incidents", past.id])}>{past.title}</a>
+            <ClockTime time={past.start} seconds={false} /> <a href={href(["incidents", past.id])}>{past.title}</a>
             {past.done.length === 0 ? (
               <span class="quiet"> no action by Trimtab</span>
             ) : (
@@ -259,7 +259,7 @@ function Anomalies({ incident, now }: { incident: IncidentDetail; now: number })
         <h2 id="parts-title">Anomalies</h2>
         {total > LISTED && <span class="quiet">{`${LISTED} of ${count(total)}`}</span>}
       </div>
-      <ul class="rows" onKeyDown={walkList}>
+      <ul class="rows" onKeyDown={moveRowFocus}>
         {incident.anomalies.slice(0, LISTED).map((a) => (
           <AnomalyRow key={a.id} anomaly={a} now={now} />
         ))}

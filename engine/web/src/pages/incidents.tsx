@@ -2,12 +2,12 @@
 
 import { useState } from "preact/hooks";
 import type { Query } from "../api.ts";
-import { useLive, useNow, useRested, walkList } from "../hooks.ts";
+import { useLive, useNow, useDebounced, moveRowFocus } from "../hooks.ts";
 import { type Incident, getIncidents } from "../incidents-api.ts";
-import { whyNot } from "../components/confirm-dialog.tsx";
+import { writeErrorText } from "../components/confirm-dialog.tsx";
 import { type Option, SearchBox, Segmented } from "../components/controls.tsx";
 import { IncidentRow } from "../components/incident-row.tsx";
-import { Fault, Notice, Waiting } from "../components/notice.tsx";
+import { LoadError, Notice, LoadingRows } from "../components/notice.tsx";
 import { replaceQuery } from "../router.ts";
 
 const PAGE = 50;
@@ -20,13 +20,13 @@ const STATES: readonly Option[] = [
 
 export function IncidentsPage({ query }: { query: Record<string, string> }) {
   const now = useNow(5000);
-  const search = useRested(query.search ?? "");
-  const asked: Query = { search, state: query.state ?? "", limit: PAGE };
+  const search = useDebounced(query.search ?? "");
+  const filters: Query = { search, state: query.state ?? "", limit: PAGE };
   const filter = JSON.stringify([search, query.state ?? ""]);
-  const found = useLive(`incidents ${filter}`, (signal) => getIncidents(asked, signal), 3000);
-  const { older, next, more, wrong } = useOlder(filter, asked, found.data?.next ?? null);
-  const seen = new Set(found.data?.items.map((incident) => incident.id));
-  const items = [...(found.data?.items ?? []), ...older.filter((incident) => !seen.has(incident.id))];
+  const found = useLive(`incidents ${filter}`, (signal) => getIncidents(filters, signal), 3000);
+  const { older, next, more, wrong } = useOlder(filter, filters, found.data?.next ?? null);
+  const known = new Set(found.data?.items.map((incident) => incident.id));
+  const items = [...(found.data?.items ?? []), ...older.filter((incident) => !known.has(incident.id))];
   return (
     <>
       <h1>Incidents</h1>
@@ -40,12 +40,12 @@ export function IncidentsPage({ query }: { query: Record<string, string> }) {
         />
         <a href="#/silences">Silences</a>
       </div>
-      <Fault of={found} what="Incidents" />
-      {!found.data && !found.error && <Waiting rows={8} />}
-      {found.data && items.length === 0 && <Nothing filtered={Boolean(search || query.state)} />}
+      <LoadError of={found} what="Incidents" />
+      {!found.data && !found.error && <LoadingRows rows={8} />}
+      {found.data && items.length === 0 && <EmptyState filtered={Boolean(search || query.state)} />}
       {items.length > 0 && (
         <section class="panel" aria-label="Incidents">
-          <ul class="rows" onKeyDown={walkList}>
+          <ul class="rows" onKeyDown={moveRowFocus}>
             {items.map((incident) => (
               <IncidentRow key={incident.id} incident={incident} now={now} />
             ))}
@@ -69,7 +69,7 @@ export function IncidentsPage({ query }: { query: Record<string, string> }) {
 }
 
 /** Pages after the first one, which keeps itself fresh. */
-function useOlder(filter: string, asked: Query, first: string | null) {
+function useOlder(filter: string, filters: Query, first: string | null) {
   const [kept, setKept] = useState<{ filter: string; items: Incident[]; next: string | null }>({
     filter,
     items: [],
@@ -81,16 +81,16 @@ function useOlder(filter: string, asked: Query, first: string | null) {
   const more = async (): Promise<void> => {
     setWrong("");
     try {
-      const page = await getIncidents({ ...asked, after: next ?? "" });
+      const page = await getIncidents({ ...filters, after: next ?? "" });
       setKept({ filter, items: [...(mine ? kept.items : []), ...page.items], next: page.next });
     } catch (error) {
-      setWrong(whyNot(error));
+      setWrong(writeErrorText(error));
     }
   };
   return { older: mine ? kept.items : [], next, more, wrong };
 }
 
-function Nothing({ filtered }: { filtered: boolean }) {
+function EmptyState({ filtered }: { filtered: boolean }) {
   if (!filtered) {
     return (
       <Notice kind="calm" title="No incidents yet">

@@ -2,37 +2,37 @@
 
 import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { acts } from "../incidents-api.ts";
-import { Notice, Waiting } from "../components/notice.tsx";
-import type { Piece, Place } from "../routes.ts";
+import { actionsEnabled } from "../incidents-api.ts";
+import { Notice, LoadingRows } from "../components/notice.tsx";
+import type { Bundle, PageRoute } from "../routes.ts";
 import type { Route } from "../router.ts";
 import { useShared } from "../shared-state.ts";
 
 type Pages = ComponentType<{ route: Route }>;
 
-const LOADERS: Record<Piece, () => Promise<{ Pages: Pages }>> = {
+const LOADERS: Record<Bundle, () => Promise<{ Pages: Pages }>> = {
   series: () => import("./series-pages.tsx"),
   anomalies: () => import("./anomaly-pages.tsx"),
-  acting: () => import("./action-pages.tsx"),
+  actions: () => import("./action-pages.tsx"),
   planning: () => import("./planning-pages.tsx"),
 };
-const loaded = new Map<Piece, Pages>();
+const loaded = new Map<Bundle, Pages>();
 
-export function LazyPage({ place, piece, route }: { place: Place; piece: Piece; route: Route }) {
-  const [, arrived] = useState<Piece | null>(null);
-  const [failed, setFailed] = useState<Piece | null>(null);
-  const acting = useShared(acts);
+export function LazyPage({ page, bundle, route }: { page: PageRoute; bundle: Bundle; route: Route }) {
+  const [, setArrived] = useState<Bundle | null>(null);
+  const [failed, setFailed] = useState<Bundle | null>(null);
+  const enabled = useShared(actionsEnabled);
   useEffect(() => {
-    if (loaded.has(piece)) return;
-    LOADERS[piece]().then(
+    if (loaded.has(bundle)) return;
+    LOADERS[bundle]().then(
       (module) => {
-        loaded.set(piece, module.Pages);
-        arrived(piece);
+        loaded.set(bundle, module.Pages);
+        setArrived(bundle);
       },
-      () => setFailed(piece),
+      () => setFailed(bundle),
     );
-  }, [piece]);
-  if (place.acts && acting === false) {
+  }, [bundle]);
+  if (page.needsActions && enabled === false) {
     return (
       <Notice kind="wait" title="Actions are not enabled">
         This engine only monitors and scores series. Incidents, recommendations and tools need an engine that was started with
@@ -40,13 +40,13 @@ export function LazyPage({ place, piece, route }: { place: Place; piece: Piece; 
       </Notice>
     );
   }
-  if (failed === piece) {
+  if (failed === bundle) {
     return (
       <Notice kind="error" title="This page could not be loaded">
         Trimtab may have been updated since the page was opened. Reload the page.
       </Notice>
     );
   }
-  const Page = loaded.get(piece);
-  return Page && (acting || !place.acts) ? <Page route={route} /> : <Waiting rows={8} />;
+  const Page = loaded.get(bundle);
+  return Page && (enabled || !page.needsActions) ? <Page route={route} /> : <LoadingRows rows={8} />;
 }

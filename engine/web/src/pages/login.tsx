@@ -2,9 +2,9 @@
 
 import { useState } from "preact/hooks";
 import { ApiError, signIn } from "../api.ts";
-import { Mark } from "../components/icons.tsx";
+import { Logo } from "../components/icons.tsx";
 
-function explained(error: unknown): string {
+function errorText(error: unknown): string {
   if (error instanceof ApiError && error.status === 401) {
     return "This key is unknown, expired or revoked. Paste the whole key, including its prefix.";
   }
@@ -23,7 +23,7 @@ export function LoginPage() {
     try {
       await signIn(key.trim());
     } catch (error) {
-      setWrong(explained(error));
+      setWrong(errorText(error));
     } finally {
       setBusy(false);
     }
@@ -32,7 +32,7 @@ export function LoginPage() {
     <main class="login" id="main">
       <div class="login-card">
         <p class="login-brand">
-          <Mark /> Trimtab
+          <Logo /> Trimtab
         </p>
         <h1>Sign in</h1>
         <section>

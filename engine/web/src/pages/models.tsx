@@ -2,12 +2,12 @@
 
 import { useState } from "preact/hooks";
 import { useLive } from "../hooks.ts";
-import { ModelFigures } from "../components/model-metrics.tsx";
+import { ModelMetrics } from "../components/model-metrics.tsx";
 import { ModelRuns } from "../components/model-runs.tsx";
 import { ModelVersions } from "../components/model-versions.tsx";
-import { Fault, Notice, Waiting } from "../components/notice.tsx";
-import { Ago } from "../components/series-name.tsx";
-import { liveWords, seriesWords } from "../forecast-text.ts";
+import { LoadError, Notice, LoadingRows } from "../components/notice.tsx";
+import { RelativeTime } from "../components/series-name.tsx";
+import { liveErrorText, seriesCountText } from "../forecast-text.ts";
 import { type Model, getModels } from "../planning-api.ts";
 
 export function ModelsPage() {
@@ -22,31 +22,31 @@ export function ModelsPage() {
           train a model on their history.
         </Notice>
       )}
-      {!off && <Fault of={found} what="Models" />}
-      {!found.data && !found.error && <Waiting rows={6} />}
+      {!off && <LoadError of={found} what="Models" />}
+      {!found.data && !found.error && <LoadingRows rows={6} />}
       {found.data?.items.map((model) => (
-        <ModelPanels key={model.id} model={model} again={found.again} />
+        <ModelPanels key={model.id} model={model} reload={found.reload} />
       ))}
     </>
   );
 }
 
-function ModelPanels({ model, again }: { model: Model; again: () => void }) {
-  const [said, setSaid] = useState("");
+function ModelPanels({ model, reload }: { model: Model; reload: () => void }) {
+  const [message, setMessage] = useState("");
   const done = (words: string): void => {
-    setSaid(words);
-    again();
+    setMessage(words);
+    reload();
   };
-  const judged = ["challenger", "champion"].map((role) => model.versions.find((v) => v.role === role)).find(Boolean) ?? model.versions[0];
+  const evaluated = ["challenger", "champion"].map((role) => model.versions.find((v) => v.role === role)).find(Boolean) ?? model.versions[0];
   return (
     <>
       <Serving model={model} />
       <p class="said" role="status">
-        {said}
+        {message}
       </p>
-      {judged && <ModelFigures of={judged} champion={model.versions.find((v) => v.role === "champion")} />}
+      {evaluated && <ModelMetrics of={evaluated} champion={model.versions.find((v) => v.role === "champion")} />}
       <ModelVersions model={model} onDone={done} />
-      <Refused refused={model.refused} />
+      <RefusedVersions refused={model.refused} />
       <ModelRuns model={model.id} onDone={done} />
     </>
   );
@@ -64,23 +64,23 @@ function Serving({ model: m }: { model: Model }) {
           "No forecasts yet."
         ) : (
           <>
-            <b>{m.serving ? `Version ${m.serving}` : "Seasonal naive"}</b> forecasts {seriesWords(m.series)}, last{" "}
-            <Ago time={m.made} />.
+            <b>{m.serving ? `Version ${m.serving}` : "Seasonal naive"}</b> forecasts {seriesCountText(m.series)}, last{" "}
+            <RelativeTime time={m.made} />.
           </>
         )}{" "}
-        {!m.serving && !m.problem && toCome(m)}{" "}
+        {!m.serving && !m.problem && fallbackText(m)}{" "}
         <span title="Pinball loss of forecasts against observed values, scaled by the error of seasonal naive; lower is better">
-          {liveWords(m.error, m.versions.find((v) => v.version === m.serving))}
+          {liveErrorText(m.error, m.versions.find((v) => v.version === m.serving))}
         </span>
       </p>
       {m.problem && <p class="wrong">{m.problem}</p>}
-      <KeptOut model={m} />
+      <NotPromoted model={m} />
     </section>
   );
 }
 
 /** Why the newest version does not serve, and what to do. */
-function KeptOut({ model }: { model: Model }) {
+function NotPromoted({ model }: { model: Model }) {
   const newest = model.versions[0];
   if (!newest?.said.startsWith("refused: ")) return null;
   return (
@@ -93,13 +93,13 @@ function KeptOut({ model }: { model: Model }) {
 }
 
 /** Who takes over where no version serves. */
-function toCome({ versions }: Model): string {
+function fallbackText({ versions }: Model): string {
   const champion = versions.find((v) => v.role === "champion");
   if (champion) return `Version ${champion.version}, the champion, serves from the next forecast on.`;
   return "There is no champion yet. Until a version passes the promotion gate, seasonal naive forecasts.";
 }
 
-function Refused({ refused }: { refused: Record<string, string> }) {
+function RefusedVersions({ refused }: { refused: Record<string, string> }) {
   const all = Object.entries(refused);
   if (all.length === 0) return null;
   return (

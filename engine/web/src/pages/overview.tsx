@@ -2,17 +2,17 @@
 
 import { getAnomalies, getSeriesPage, getStatus } from "../api.ts";
 import { count, plural } from "../format.ts";
-import { useLive, useNow, walkList } from "../hooks.ts";
-import { acts, getIncidents } from "../incidents-api.ts";
-import { openWords } from "../components/announcer.tsx";
-import { Engine } from "../components/engine-status.tsx";
+import { useLive, useNow, moveRowFocus } from "../hooks.ts";
+import { actionsEnabled, getIncidents } from "../incidents-api.ts";
+import { openAnomaliesText } from "../components/announcer.tsx";
+import { EngineStatus } from "../components/engine-status.tsx";
 import { IncidentRow } from "../components/incident-row.tsx";
-import { Fault, Notice, Waiting } from "../components/notice.tsx";
-import { Ago } from "../components/series-name.tsx";
+import { LoadError, Notice, LoadingRows } from "../components/notice.tsx";
+import { RelativeTime } from "../components/series-name.tsx";
 import { SeriesHead, SeriesRow } from "../components/series-row.tsx";
 import { Sources } from "../components/sources.tsx";
-import { UnusualRow } from "../components/anomalous-series.tsx";
-import { Wall } from "../components/series-heatmap.tsx";
+import { AnomalousSeries } from "../components/anomalous-series.tsx";
+import { SeriesHeatmap } from "../components/series-heatmap.tsx";
 import { useShared } from "../shared-state.ts";
 import type { Anomaly, Page, Series, Status } from "../types.ts";
 
@@ -24,22 +24,22 @@ export function OverviewPage() {
   const open = useLive("open", (signal) => getAnomalies({ open: true, limit: 50 }, signal));
   const top = useLive("top", (signal) => getSeriesPage({ sort: "score", limit: 40 }, signal));
   if (!status.data) {
-    return status.error ? <Fault of={status} what="The overview" /> : <Waiting rows={8} />;
+    return status.error ? <LoadError of={status} what="The overview" /> : <LoadingRows rows={8} />;
   }
   return (
     <>
       <Headline status={status.data} open={open.data} />
       <Counts status={status.data} open={open.data} />
       <OpenIncidents />
-      <Fault of={open} what="Anomalies" />
-      <Unusual open={open.data?.items ?? []} series={top.data?.items ?? []} more={Boolean(open.data?.next)} />
-      <Wall />
+      <LoadError of={open} what="Anomalies" />
+      <OpenAnomalies open={open.data?.items ?? []} series={top.data?.items ?? []} more={Boolean(open.data?.next)} />
+      <SeriesHeatmap />
       <div class="two">
         <Sources sources={status.data.sources} />
-        <Engine status={status.data} />
+        <EngineStatus status={status.data} />
       </div>
-      <Fault of={top} what="Series" />
-      <Top page={top.data} status={status.data} />
+      <LoadError of={top} what="Series" />
+      <TopSeries page={top.data} status={status.data} />
     </>
   );
 }
@@ -52,7 +52,7 @@ function Headline({ status, open }: { status: Status; open: Page<Anomaly> | null
   if (!open) return <h1 class="headline">Loading…</h1>;
   const n = open.items.length;
   const scored = Number(status.engine.scored ?? 0);
-  if (n > 0) return <h1 class="headline unusual">{open.next ? `More than ${openWords(n)}` : openWords(n)}</h1>;
+  if (n > 0) return <h1 class="headline unusual">{open.next ? `More than ${openAnomaliesText(n)}` : openAnomaliesText(n)}</h1>;
   if (scored === 0) return <h1 class="headline wait">Learning normal behaviour</h1>;
   if (unknown.length > 0) {
     return <h1 class="headline wait">No open anomalies; {plural(unknown.length, "source", "sources")} unavailable</h1>;
@@ -84,7 +84,7 @@ function Counts({ status, open }: { status: Status; open: Page<Anomaly> | null }
 
 /** What belongs together, above its parts. */
 function OpenIncidents() {
-  return useShared(acts) ? <IncidentsNow /> : null;
+  return useShared(actionsEnabled) ? <IncidentsNow /> : null;
 }
 
 function IncidentsNow() {
@@ -94,14 +94,14 @@ function IncidentsNow() {
   const rows = [...items].sort((a, b) => (b.severity ?? 0) - (a.severity ?? 0));
   return (
     <>
-      <Fault of={found} what="Incidents" />
+      <LoadError of={found} what="Incidents" />
       {rows.length > 0 && (
         <section class="panel warm" aria-labelledby="incidents-title">
           <div class="panel-head">
             <h2 id="incidents-title">{plural(rows.length, "open incident", "open incidents")}</h2>
             <a href="#/incidents">All incidents</a>
           </div>
-          <ul class="rows" onKeyDown={walkList}>
+          <ul class="rows" onKeyDown={moveRowFocus}>
             {rows.slice(0, SHOWN).map((incident) => (
               <IncidentRow key={incident.id} incident={incident} now={now} />
             ))}
@@ -112,18 +112,18 @@ function IncidentsNow() {
   );
 }
 
-function Unusual({ open, series, more }: { open: Anomaly[]; series: Series[]; more: boolean }) {
+function OpenAnomalies({ open, series, more }: { open: Anomaly[]; series: Series[]; more: boolean }) {
   const last = useLive("last-anomaly", (signal) => getAnomalies({ limit: 1 }, signal), 15_000);
-  if (open.length === 0) return <Calm last={last.data?.items[0]} />;
+  if (open.length === 0) return <LastAnomaly last={last.data?.items[0]} />;
   const bySeries = new Map(series.map((s) => [s.id, s]));
   const score = (a: Anomaly): number => bySeries.get(a.series_id)?.anomaly_score ?? a.score ?? 0;
   const rows = [...open].sort((a, b) => score(b) - score(a)).slice(0, SHOWN);
   const left = open.length - rows.length;
   return (
     <section class="panel warm" aria-label="Open anomalies">
-      <ul class="rows" onKeyDown={walkList}>
+      <ul class="rows" onKeyDown={moveRowFocus}>
         {rows.map((a) => (
-          <UnusualRow key={a.id} anomaly={a} series={bySeries.get(a.series_id)} />
+          <AnomalousSeries key={a.id} anomaly={a} series={bySeries.get(a.series_id)} />
         ))}
       </ul>
       {left > 0 && (
@@ -137,18 +137,18 @@ function Unusual({ open, series, more }: { open: Anomaly[]; series: Series[]; mo
   );
 }
 
-function Calm({ last }: { last: Anomaly | undefined }) {
+function LastAnomaly({ last }: { last: Anomaly | undefined }) {
   if (!last) return null;
   return (
     <p class="calm-line">
       The last anomaly, <a href={`#/anomalies/${last.id}`}>{last.series}</a>, {last.end ? "ended " : "began "}
-      <Ago time={last.end ?? last.start} />.
+      <RelativeTime time={last.end ?? last.start} />.
     </p>
   );
 }
 
-function Top({ page, status }: { page: Page<Series> | null; status: Status }) {
-  if (!page) return <Waiting />;
+function TopSeries({ page, status }: { page: Page<Series> | null; status: Status }) {
+  if (!page) return <LoadingRows />;
   const total = page.total ?? page.items.length;
   return (
     <section class="panel" aria-labelledby="top-title">
@@ -165,7 +165,7 @@ function Top({ page, status }: { page: Page<Series> | null; status: Status }) {
       ) : (
         <>
           <SeriesHead />
-          <ul class="rows" onKeyDown={walkList}>
+          <ul class="rows" onKeyDown={moveRowFocus}>
             {page.items.slice(0, LISTED).map((s) => (
               <SeriesRow key={s.id} series={s} withSource />
             ))}

@@ -6,20 +6,20 @@ import { getAnomalies, getSeries } from "../api.ts";
 import { Chart, zoomed } from "../chart/chart.tsx";
 import type { Fan } from "../chart/fan.ts";
 import type { Window } from "../chart/plot.ts";
-import { type Stretch, useScores, windowOf } from "../chart/scores.ts";
+import { type TimeRange, useScores, windowOf } from "../chart/scores.ts";
 import { value } from "../format.ts";
-import { useLive, useNow, walkList } from "../hooks.ts";
-import { acts } from "../incidents-api.ts";
-import type { AheadProps } from "../components/forecast-panel.tsx";
+import { useLive, useNow, moveRowFocus } from "../hooks.ts";
+import { actionsEnabled } from "../incidents-api.ts";
+import type { ForecastPanelProps } from "../components/forecast-panel.tsx";
 import { AnomalyRow } from "../components/anomaly-row.tsx";
 import { DURATIONS, RANGES, Segmented } from "../components/controls.tsx";
 import { ScoreBar } from "../components/icons.tsx";
-import { Fault, Notice, Waiting } from "../components/notice.tsx";
-import { Learning, SeriesName } from "../components/series-name.tsx";
+import { LoadError, Notice, LoadingRows } from "../components/notice.tsx";
+import { LearningTime, SeriesName } from "../components/series-name.tsx";
 import { replaceQuery } from "../router.ts";
 import { useShared } from "../shared-state.ts";
 import type { Anomaly, Series } from "../types.ts";
-import { against, againstOfSeries, detectorWords, side } from "../anomaly-text.ts";
+import { deviationText, observedInSeries, detectorText, deviationSide } from "../anomaly-text.ts";
 
 const SHORTEST_ZOOM_MS = 10_000;
 
@@ -43,7 +43,7 @@ export function SeriesDetailPage({ id, query }: { id: string; query: Record<stri
   const series = useLive(`one-${id}`, (signal) => getSeries(id, signal));
   const anomalies = useLive(`anomalies-of-${id}`, (signal) => getAnomalies({ series_id: id, limit: 100 }, signal), 4000);
   if (!series.data) {
-    return series.error ? <Fault of={series} what="This series" /> : <Waiting rows={8} />;
+    return series.error ? <LoadError of={series} what="This series" /> : <LoadingRows rows={8} />;
   }
   const found = anomalies.data?.items ?? [];
   return (
@@ -52,15 +52,15 @@ export function SeriesDetailPage({ id, query }: { id: string; query: Record<stri
         <a href="#/series">Series</a>
       </nav>
       <Heading series={series.data} />
-      <Picture series={series.data} anomalies={found} query={query} />
-      <Past anomalies={found} />
+      <ChartPanel series={series.data} anomalies={found} query={query} />
+      <AnomalyList anomalies={found} />
     </>
   );
 }
 
 function Heading({ series }: { series: Series }) {
-  const where = againstOfSeries(series);
-  const out = side(where) !== null;
+  const where = observedInSeries(series);
+  const out = deviationSide(where) !== null;
   const learning = series.anomaly_score === null && series.learning_s > 0;
   return (
     <header class="subject">
@@ -69,10 +69,10 @@ function Heading({ series }: { series: Series }) {
       </h1>
       <p class="now">
         <b class={out ? "big out" : "big"}>{value(series.value, series.unit)}</b>
-        <span>{learning ? <Learning seconds={series.learning_s} /> : against(where, series.unit)}</span>
+        <span>{learning ? <LearningTime seconds={series.learning_s} /> : deviationText(where, series.unit)}</span>
         {!learning && <ScoreBar score={series.anomaly_score} />}
         {series.detector && (
-          <span class="quiet" title={detectorWords(series.detector)}>
+          <span class="quiet" title={detectorText(series.detector)}>
             detector: {series.detector}
           </span>
         )}
@@ -86,20 +86,20 @@ function Heading({ series }: { series: Series }) {
   );
 }
 
-interface PictureProps {
+interface ChartPanelProps {
   series: Series;
   anomalies: Anomaly[];
   query: Record<string, string>;
 }
 
-function Picture({ series, anomalies, query }: PictureProps) {
+function ChartPanel({ series, anomalies, query }: ChartPanelProps) {
   const range = query.range && DURATIONS[query.range] ? query.range : "1h";
   const zoom = zoomOf(query.zoom);
-  const stretch: Stretch = zoom ? { fixed: zoom } : { last: DURATIONS[range] ?? 3_600_000 };
+  const stretch: TimeRange = zoom ? { fixed: zoom } : { last: DURATIONS[range] ?? 3_600_000 };
   const scores = useScores(series.id, stretch);
   const [fan, setFan] = useState<Fan | null>(null);
-  const drawn = useMemo(() => (scores.data && fan ? fan.lay(scores.data) : scores.data), [scores.data, fan]);
-  const window = scores.data ? withAhead(windowOf(stretch, scores.data), stretch, fan) : null;
+  const drawn = useMemo(() => (scores.data && fan ? fan.addTo(scores.data) : scores.data), [scores.data, fan]);
+  const window = scores.data ? withForecastWindow(windowOf(stretch, scores.data), stretch, fan) : null;
   const zoomHere = (to: Window): void => zoomTo(to, fan?.until);
   return (
     <section class="panel picture" aria-label="Chart">
@@ -112,8 +112,8 @@ function Picture({ series, anomalies, query }: PictureProps) {
         />
         {window && <ZoomButtons window={window} zoomed={zoom !== null} onZoom={zoomHere} />}
       </div>
-      <Fault of={scores} what="Scores" />
-      {!scores.data && !scores.error && <Waiting rows={6} />}
+      <LoadError of={scores} what="Scores" />
+      {!scores.data && !scores.error && <LoadingRows rows={6} />}
       {scores.data?.time.length === 0 && (
         <Notice kind="wait" title="No samples in this time range">
           Choose a longer range, or check the source on the <a href="#/">overview</a>.
@@ -131,28 +131,28 @@ function Picture({ series, anomalies, query }: PictureProps) {
           onReset={resetZoom}
         />
       )}
-      <Ahead series={series} data={scores.data} onFan={setFan} />
+      <LazyForecastPanel series={series} data={scores.data} onFan={setFan} />
     </section>
   );
 }
 
 /** Half of the stretch that was chosen is shown of what is ahead, also where little of the past is known. */
-function withAhead([since, until]: Window, { last = 0 }: Stretch, fan: Fan | null): Window {
+function withForecastWindow([since, until]: Window, { last = 0 }: TimeRange, fan: Fan | null): Window {
   return [since, Math.max(until, Math.min(fan?.until ?? 0, until + last / 2))];
 }
 
 /** The piece about forecasts comes only where the engine may have some. */
-function Ahead(props: AheadProps) {
-  const acting = useShared(acts);
-  const [Panel, setPanel] = useState<ComponentType<AheadProps> | null>(null);
+function LazyForecastPanel(props: ForecastPanelProps) {
+  const enabled = useShared(actionsEnabled);
+  const [Panel, setPanel] = useState<ComponentType<ForecastPanelProps> | null>(null);
   const [failed, setFailed] = useState(false);
   useEffect(() => {
-    if (!acting) return;
+    if (!enabled) return;
     import("../components/forecast-panel.tsx").then(
-      (piece) => setPanel(() => piece.AheadPanel),
+      (module) => setPanel(() => module.ForecastPanel),
       () => setFailed(true),
     );
-  }, [acting]);
+  }, [enabled]);
   if (failed) return <p class="quiet">The forecast could not be loaded. Reload the page.</p>;
   return Panel && <Panel {...props} />;
 }
@@ -180,7 +180,7 @@ export function ZoomButtons({ window, zoomed: on, onZoom = zoomTo }: ZoomProps) 
   );
 }
 
-function Past({ anomalies }: { anomalies: Anomaly[] }) {
+function AnomalyList({ anomalies }: { anomalies: Anomaly[] }) {
   const now = useNow(10_000);
   return (
     <section class="panel" aria-labelledby="past-title">
@@ -190,7 +190,7 @@ function Past({ anomalies }: { anomalies: Anomaly[] }) {
       {anomalies.length === 0 ? (
         <p class="quiet">No anomalies so far.</p>
       ) : (
-        <ul class="rows" onKeyDown={walkList}>
+        <ul class="rows" onKeyDown={moveRowFocus}>
           {anomalies.slice(0, 20).map((a) => (
             <AnomalyRow key={a.id} anomaly={a} now={now} />
           ))}

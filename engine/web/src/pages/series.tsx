@@ -3,9 +3,9 @@
 import { useRef, useState } from "preact/hooks";
 import { getSeriesPage, getStatus } from "../api.ts";
 import { count } from "../format.ts";
-import { useLive, useRested, walkList } from "../hooks.ts";
+import { useLive, useDebounced, moveRowFocus } from "../hooks.ts";
 import { type Option, SearchBox, Segmented, Select } from "../components/controls.tsx";
-import { Fault, Notice, Waiting } from "../components/notice.tsx";
+import { LoadError, Notice, LoadingRows } from "../components/notice.tsx";
 import { SeriesHead, SeriesRow } from "../components/series-row.tsx";
 import { replaceQuery } from "../router.ts";
 import type { Page, Series } from "../types.ts";
@@ -21,7 +21,7 @@ export function SeriesPage({ query }: { query: Record<string, string> }) {
   const search = query.search ?? "";
   const source = query.source ?? "";
   const sort = query.sort === "name" ? "name" : "score";
-  const rested = useRested(search);
+  const rested = useDebounced(search);
   const filter = JSON.stringify([rested, source, sort]);
   const [pages, setPages] = useState<{ filter: string; cursors: string[] }>({ filter, cursors: [] });
   const cursors = pages.filter === filter ? pages.cursors : [];
@@ -43,11 +43,11 @@ export function SeriesPage({ query }: { query: Record<string, string> }) {
         <SourceSelect value={source} />
         <Segmented label="Order" value={sort} options={SORTS} onChange={(to) => replaceQuery({ sort: to })} />
       </div>
-      <Fault of={found} what="Series" />
+      <LoadError of={found} what="Series" />
       {found.data ? (
         <List page={found.data} search={rested} source={source} first={cursors.length * PAGE} />
       ) : (
-        !found.error && <Waiting rows={12} />
+        !found.error && <LoadingRows rows={12} />
       )}
       {found.data && (cursors.length > 0 || found.data.next) && (
         <Pager
@@ -68,7 +68,7 @@ export function SourceSelect({ value }: { value: string }) {
 }
 
 /** While a pointer or the focus is in the list, rows keep their places and only their values move. */
-function useHeldOrder(page: Page<Series>): { rows: Series[]; hold: (on: boolean) => void } {
+function useStableOrder(page: Page<Series>): { rows: Series[]; hold: (on: boolean) => void } {
   const held = useRef(false);
   const shown = useRef<Series[]>([]);
   const now = new Map(page.items.map((s) => [s.id, s]));
@@ -87,15 +87,15 @@ interface ListProps {
 }
 
 function List({ page, search, source, first }: ListProps) {
-  const { rows, hold } = useHeldOrder(page);
+  const { rows, hold } = useStableOrder(page);
   const total = page.total ?? rows.length;
-  if (rows.length === 0) return <Nothing search={search} source={source} />;
+  if (rows.length === 0) return <EmptyState search={search} source={source} />;
   return (
     <section class="panel" aria-label="Series">
       <SeriesHead />
       <ul
         class="rows"
-        onKeyDown={walkList}
+        onKeyDown={moveRowFocus}
         onMouseEnter={() => hold(true)}
         onMouseLeave={() => hold(false)}
         onFocusIn={() => hold(true)}
@@ -112,7 +112,7 @@ function List({ page, search, source, first }: ListProps) {
   );
 }
 
-function Nothing({ search, source }: { search: string; source: string }) {
+function EmptyState({ search, source }: { search: string; source: string }) {
   if (search || source) {
     return (
       <Notice kind="calm" title="No matching series">

@@ -4,17 +4,17 @@ import { useState } from "preact/hooks";
 import { type Silence, addSilence, endSilence, getSilences } from "../actions-api.ts";
 import { useLive } from "../hooks.ts";
 import { may } from "../incidents-api.ts";
-import { Ask, whyNot } from "../components/confirm-dialog.tsx";
-import { Fault, Notice, Waiting } from "../components/notice.tsx";
-import { Scoped } from "../components/scoped-button.tsx";
-import { At } from "../components/series-name.tsx";
+import { ConfirmDialog, writeErrorText } from "../components/confirm-dialog.tsx";
+import { LoadError, Notice, LoadingRows } from "../components/notice.tsx";
+import { ScopedButton } from "../components/scoped-button.tsx";
+import { ClockTime } from "../components/series-name.tsx";
 
 export function SilencesPage() {
   const found = useLive("silences", getSilences, 5000);
-  const [said, setSaid] = useState("");
+  const [message, setMessage] = useState("");
   const done = (words: string): void => {
-    setSaid(words);
-    found.again();
+    setMessage(words);
+    found.reload();
   };
   const items = found.data?.items ?? [];
   return (
@@ -29,10 +29,10 @@ export function SilencesPage() {
       </p>
       <Form done={done} />
       <p class="said" role="status">
-        {said}
+        {message}
       </p>
-      <Fault of={found} what="Silences" />
-      {!found.data && !found.error && <Waiting rows={4} />}
+      <LoadError of={found} what="Silences" />
+      {!found.data && !found.error && <LoadingRows rows={4} />}
       {found.data && items.length === 0 && (
         <Notice kind="calm" title="No silences">
           Silences of the last 30 days are listed here.
@@ -70,7 +70,7 @@ function Form({ done }: { done: (words: string) => void }) {
       setNote("");
       done(`Silenced: ${names.join(", ")}.`);
     } catch (error) {
-      setWrong(whyNot(error));
+      setWrong(writeErrorText(error));
     }
   };
   return (
@@ -138,7 +138,7 @@ function List({ items, done }: { items: Silence[]; done: (words: string) => void
 }
 
 function Row({ silence, done }: { silence: Silence; done: (words: string) => void }) {
-  const [asking, setAsking] = useState(false);
+  const [dialogOpen, setDialogOpen] = useState(false);
   const names = silence.entities.join(", ");
   const fixed = silence.id.startsWith("settings/");
   const act = async (): Promise<void> => {
@@ -149,10 +149,10 @@ function Row({ silence, done }: { silence: Silence; done: (words: string) => voi
     <tr>
       <th scope="row">{names}</th>
       <td data-name="Start">
-        <At time={silence.from} seconds={false} />
+        <ClockTime time={silence.from} seconds={false} />
       </td>
       <td data-name="End">
-        <At time={silence.until} seconds={false} />
+        <ClockTime time={silence.until} seconds={false} />
       </td>
       <td data-name="State">
         <span class={silence.state === "over" ? "badge over" : "badge"}>{silence.state}</span>
@@ -161,15 +161,15 @@ function Row({ silence, done }: { silence: Silence; done: (words: string) => voi
       <td data-name="Reason">{silence.note}</td>
       <td>
         {silence.state !== "over" && !fixed && (
-          <Scoped scope="approve" onClick={() => setAsking(true)}>
+          <ScopedButton scope="approve" onClick={() => setDialogOpen(true)}>
             End
-          </Scoped>
+          </ScopedButton>
         )}
         {fixed && <span class="quiet">from settings</span>}
-        {asking && (
-          <Ask title={`End the silence for ${names}?`} verb="End" act={act} onClose={() => setAsking(false)}>
+        {dialogOpen && (
+          <ConfirmDialog title={`End the silence for ${names}?`} verb="End" act={act} onClose={() => setDialogOpen(false)}>
             <p>Notifications of incidents that are still open are sent at the next tick.</p>
-          </Ask>
+          </ConfirmDialog>
         )}
       </td>
     </tr>

@@ -3,12 +3,12 @@
 import { useState } from "preact/hooks";
 import { type Tool, type ToolDetail, type ToolState, getTool, getTools, switchTool } from "../actions-api.ts";
 import { useLive } from "../hooks.ts";
-import { Ask } from "../components/confirm-dialog.tsx";
-import { Fault, Notice, Waiting } from "../components/notice.tsx";
-import { Scoped } from "../components/scoped-button.tsx";
+import { ConfirmDialog } from "../components/confirm-dialog.tsx";
+import { LoadError, Notice, LoadingRows } from "../components/notice.tsx";
+import { ScopedButton } from "../components/scoped-button.tsx";
 import { TargetPanel } from "../components/target.tsx";
 import { href } from "../router.ts";
-import { SaidLine, type Said } from "./inbox.tsx";
+import { StatusLine, type StatusMessage } from "./inbox.tsx";
 
 const LOOKS: Record<ToolState, string> = {
   up: "up",
@@ -24,8 +24,8 @@ export function ToolsPage() {
   return (
     <>
       <h1>Tools</h1>
-      <Fault of={found} what="Tools" />
-      {!found.data && !found.error && <Waiting rows={4} />}
+      <LoadError of={found} what="Tools" />
+      {!found.data && !found.error && <LoadingRows rows={4} />}
       {found.data?.items.length === 0 && (
         <Notice kind="calm" title="No tools configured">
           Add them to trimtab.yaml under <code>tools</code>, for example{" "}
@@ -36,7 +36,7 @@ export function ToolsPage() {
       <div class="tool-list">
         {found.data?.items.map((tool) => (
           <section class="panel tool" key={tool.name} aria-label={tool.name}>
-            <Head tool={tool} again={found.again} />
+            <ToolHeader tool={tool} reload={found.reload} />
             <ul class="tool-targets">
               {tool.targets.map((target) => (
                 <li key={target}>
@@ -51,7 +51,7 @@ export function ToolsPage() {
   );
 }
 
-function Head({ tool, again }: { tool: Tool; again: () => void }) {
+function ToolHeader({ tool, reload }: { tool: Tool; reload: () => void }) {
   return (
     <>
       <div class={`source ${LOOKS[tool.status.state]} tool-head`}>
@@ -68,7 +68,7 @@ function Head({ tool, again }: { tool: Tool; again: () => void }) {
           </span>{" "}
           {tool.trial && <span class="source-chip">trial</span>}
         </span>
-        <Switch tool={tool} again={again} />
+        <ToolSwitch tool={tool} reload={reload} />
       </div>
       {tool.status.detail && <p class="source-detail">{tool.status.detail}</p>}
       <Modes modes={tool.modes} />
@@ -101,31 +101,31 @@ function Modes({ modes }: { modes: Record<string, string> }) {
   );
 }
 
-function Switch({ tool, again }: { tool: Tool; again: () => void }) {
-  const [asking, setAsking] = useState(false);
+function ToolSwitch({ tool, reload }: { tool: Tool; reload: () => void }) {
+  const [dialogOpen, setDialogOpen] = useState(false);
   const act = async (): Promise<void> => {
     await switchTool(tool.name, !tool.enabled);
-    again();
+    reload();
   };
   const quarantined = tool.status.state === "quarantined";
   const verb = tool.enabled && !quarantined ? "Disable" : "Enable";
   const on = async (): Promise<void> => {
     await switchTool(tool.name, true);
-    again();
+    reload();
   };
   return (
     <>
-      <Scoped scope="admin" onClick={() => setAsking(true)}>
+      <ScopedButton scope="admin" onClick={() => setDialogOpen(true)}>
         {verb}
-      </Scoped>
-      {asking && (
-        <Ask title={`${verb} ${tool.name}?`} verb={verb} act={verb === "Enable" ? on : act} onClose={() => setAsking(false)}>
+      </ScopedButton>
+      {dialogOpen && (
+        <ConfirmDialog title={`${verb} ${tool.name}?`} verb={verb} act={verb === "Enable" ? on : act} onClose={() => setDialogOpen(false)}>
           <p>
             {verb === "Disable"
               ? "The tool is no longer read or changed. Existing changes stay in place."
               : "The tool is read from now on and changed as far as its modes allow."}
           </p>
-        </Ask>
+        </ConfirmDialog>
       )}
     </>
   );
@@ -133,9 +133,9 @@ function Switch({ tool, again }: { tool: Tool; again: () => void }) {
 
 export function ToolPage({ name }: { name: string }) {
   const found = useLive(`tool-${name}`, (signal) => getTool(name, signal), 3000);
-  const [said, setSaid] = useState<Said | null>(null);
+  const [message, setMessage] = useState<StatusMessage | null>(null);
   const tool = found.data;
-  if (!tool) return found.error ? <Fault of={found} what="This tool" /> : <Waiting rows={8} />;
+  if (!tool) return found.error ? <LoadError of={found} what="This tool" /> : <LoadingRows rows={8} />;
   const readable = tool.status.state === "up" || tool.status.state === "export only";
   return (
     <>
@@ -144,13 +144,13 @@ export function ToolPage({ name }: { name: string }) {
       </nav>
       <h1>{tool.name}</h1>
       <section class="panel tool" aria-label="State">
-        <Head tool={tool} again={found.again} />
-        <Grant tool={tool} />
+        <ToolHeader tool={tool} reload={found.reload} />
+        <GrantHelp tool={tool} />
       </section>
-      <SaidLine said={said} />
+      <StatusLine message={message} />
       {readable &&
         tool.targets.map((target) => (
-          <TargetPanel key={target} tool={tool.name} target={target} onDone={(words, action) => setSaid({ words, action })} />
+          <TargetPanel key={target} tool={tool.name} target={target} onDone={(words, action) => setMessage({ words, action })} />
         ))}
       {!readable && (
         <Notice kind="wait" title="Targets unavailable">
@@ -161,7 +161,7 @@ export function ToolPage({ name }: { name: string }) {
   );
 }
 
-function Grant({ tool }: { tool: ToolDetail }) {
+function GrantHelp({ tool }: { tool: ToolDetail }) {
   if (!tool.grant) return null;
   return (
     <details class="numbers">
