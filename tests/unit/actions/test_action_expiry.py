@@ -1,4 +1,4 @@
-"""An answer that arrives in the second in which it is too late: one thing holds, and nothing is half done."""
+"""Decisions at the moment a recommendation or approval expires: exactly one of both takes effect."""
 
 from dataclasses import replace
 
@@ -30,60 +30,64 @@ from trimtab.engine.types import (
 
 R = RecommendationState
 SIZE = Knob("size", KnobType.INT, low=1, high=1000, step=50)
-LIFE = 3600 * SECOND
-"""Of the recommendation."""
-HOLDS = 900 * SECOND
-"""So long an approval does."""
+LIFETIME = 3600 * SECOND
+"""Lifetime of the recommendation, ns."""
+APPROVAL_VALIDITY = 900 * SECOND
+"""Validity of an approval, ns."""
 
 
 @pytest.fixture
 def stack(tmp_path):
-    """Asks the guard itself; everything is well but the time."""
+    """An action stack with the real guard, which allows everything that is in time."""
     with open_ledger(tmp_path) as ledger:
         made = ActionStack(ledger, ledger.clock, make_fake_tool())
 
-        async def asked(proposal, person):
+        async def decide_by_time(proposal, person):
             if not isinstance(proposal, Recommendation):
                 proposal = ledger.recommendation(proposal.recommendation_id)
-            now, since = ledger.clock.now(), proposal.approved
+            now, approved_at = ledger.clock.now(), proposal.approved
             reading = KnobReading(made.tool.values["fake", "size"], True, Lasts.UNTIL_RESTART)
-            seen = make_situation(
+            situation = make_situation(
                 now=now, mode=Mode.APPROVE, knob=SIZE, reading=reading, targets=("fake",), memory=None,
-                approval_age_s=None if since is None else (now - since) / 1e9,
+                approval_age_s=None if approved_at is None else (now - approved_at) / 1e9,
             )  # fmt: skip
-            return decide(proposal, seen, LIMITS, person)
+            return decide(proposal, situation, LIMITS, person)
 
-        made.launcher.decide = asked
+        made.launcher.decide = decide_by_time
         yield made
 
 
-def decided(stack):
-    """What the audit says that was decided, in its order."""
+def audit_words(stack):
+    """Return the audit words on the recommendation after its creation, oldest first."""
     return [row.what for row in stack.ledger.audit_rows() if row.subject == ulid(500)][1:]
 
 
 @pytest.mark.parametrize(
     ("approved", "stepped", "done"),
     [
-        (LIFE - 1, LIFE - 1, True),
-        (LIFE - 1, LIFE, False),
-        (LIFE - SECOND, LIFE - 1, True),
-        (LIFE - SECOND, LIFE + SECOND, False),
-        (LIFE - HOLDS, LIFE - 1, True),
-        (LIFE - HOLDS - 1, LIFE - 1, False),  # the approval is over before the recommendation is
+        (LIFETIME - 1, LIFETIME - 1, True),
+        (LIFETIME - 1, LIFETIME, False),
+        (LIFETIME - SECOND, LIFETIME - 1, True),
+        (LIFETIME - SECOND, LIFETIME + SECOND, False),
+        (LIFETIME - APPROVAL_VALIDITY, LIFETIME - 1, True),
+        (
+            LIFETIME - APPROVAL_VALIDITY - 1,
+            LIFETIME - 1,
+            False,
+        ),  # the approval expires before the recommendation
     ],
 )
-async def test_an_approval_in_time_counts_until_the_next_step_only(stack, approved, stepped, done):
-    """What is sent is sent before recommendation and approval are over; else it says why, and ends."""
+async def test_an_approval_is_sent_before_it_expires_or_never(stack, approved, stepped, done):
+    """An approved change is sent before recommendation and approval expire; otherwise it expires."""
     made = save_recommendation(stack, mode=Mode.APPROVE)
     stack.clock.time = made.created + approved
     await stack.decisions.approve(made.id, "ann")
     stack.clock.time = made.created + stepped
     await stack.step()
     assert stack.tool.effects == ([("fake", "size", 125)] if done else [])
-    stack.clock.time = made.created + approved + HOLDS
+    stack.clock.time = made.created + approved + APPROVAL_VALIDITY
     await stack.step()
-    assert decided(stack) == ["approved", "applied" if done else "expired"]
+    assert audit_words(stack) == ["approved", "applied" if done else "expired"]
     assert len(stack.tool.effects) == done
     if not done:
         assert stack.ledger.actions() == []
@@ -92,24 +96,24 @@ async def test_an_approval_in_time_counts_until_the_next_step_only(stack, approv
     assert verify_audit(stack.ledger) == []
 
 
-@pytest.mark.parametrize("decide_it", ["approve", "schedule", "apply"])
-@pytest.mark.parametrize("late", [0, 1, SECOND])
-async def test_an_answer_at_the_end_or_later_is_told_that_it_is_too_late(stack, decide_it, late):
-    """Whether or not the engine has looked since; nothing is written down."""
+@pytest.mark.parametrize("decision", ["approve", "schedule", "apply"])
+@pytest.mark.parametrize("late_ns", [0, 1, SECOND])
+async def test_a_decision_after_expiry_is_a_conflict(stack, decision, late_ns):
+    """A decision at or after expiry is a conflict and stores nothing, before and after the engine's step."""
     made = save_recommendation(stack, mode=Mode.APPROVE)
-    stack.clock.time = made.expires + late
-    more = {"approve": (), "schedule": (stack.clock.now() + 1,), "apply": ("k",)}[decide_it]
+    stack.clock.time = made.expires + late_ns
+    more = {"approve": (), "schedule": (stack.clock.now() + 1,), "apply": ("k",)}[decision]
     with pytest.raises(ConflictError, match="has expired"):
-        await getattr(stack.decisions, decide_it)(made.id, "ann", *more)
+        await getattr(stack.decisions, decision)(made.id, "ann", *more)
     await stack.step()
     with pytest.raises(ConflictError, match="is expired"):
-        await getattr(stack.decisions, decide_it)(made.id, "ann", *more)
-    assert decided(stack) == ["expired"]
+        await getattr(stack.decisions, decision)(made.id, "ann", *more)
+    assert audit_words(stack) == ["expired"]
     assert stack.tool.effects == stack.ledger.actions() == []
 
 
-def overtaken(stack, change):
-    """Somebody's `change` is stored just before the next one that is on its way."""
+def store_concurrently(stack, change):
+    """Store a concurrent change of the recommendation just before the next save."""
     real = stack.ledger.save_recommendation
 
     def save(*given):
@@ -121,49 +125,49 @@ def overtaken(stack, change):
     stack.ledger.save_recommendation = save
 
 
-async def test_an_approval_that_the_end_overtakes_is_told_so(stack):
-    """It was read as pending, and has expired before it is written: whoever approves hears of it."""
+async def test_an_approval_that_loses_to_expiry_is_a_conflict(stack):
+    """An approval is a conflict when the recommendation expires between its read and its write."""
     made = save_recommendation(stack, mode=Mode.APPROVE)
     stack.clock.time = made.expires - 1
-    overtaken(stack, {"state": R.EXPIRED, "reason": "no operator decided in time"})
+    store_concurrently(stack, {"state": R.EXPIRED, "reason": "no operator decided in time"})
     with pytest.raises(ConflictError):
         await stack.decisions.approve(made.id, "ann")
     await stack.step()
-    assert decided(stack) == ["expired"]
+    assert audit_words(stack) == ["expired"]
     assert stack.tool.effects == []
 
 
-async def test_an_end_that_an_approval_overtakes_does_not_undo_it(stack):
-    """The engine read it as pending, too; the approval holds, and the guard says that its plan is old."""
+async def test_an_expiry_that_loses_to_an_approval_leaves_it(stack):
+    """An expiry that loses to an approval leaves it stored; the guard then blocks the expired plan."""
     made = save_recommendation(stack, mode=Mode.APPROVE)
     stack.clock.time = made.expires
-    overtaken(stack, {"state": R.APPROVED, "approver": "ann", "approved": made.expires - 1})
+    store_concurrently(stack, {"state": R.APPROVED, "approver": "ann", "approved": made.expires - 1})
     await stack.step()
-    assert decided(stack) == ["approved"]
+    assert audit_words(stack) == ["approved"]
     await stack.step()
     assert stack.ledger.recommendation(made.id).state is R.APPROVED
     assert "the recommendation expired" in stack.scheduler.blocked_reasons[made.id]
     assert stack.tool.effects == []
 
 
-async def test_a_dismissal_that_the_start_overtakes_is_told_so(stack):
-    """It is being done already: nobody is told that it will not be."""
+async def test_a_dismissal_that_loses_to_the_start_is_a_conflict(stack):
+    """A dismissal is a conflict when the action starts first."""
     made = save_recommendation(stack, mode=Mode.APPROVE)
     await stack.decisions.approve(made.id, "ann")
-    overtaken(stack, {"state": R.APPLIED})
+    store_concurrently(stack, {"state": R.APPLIED})
     with pytest.raises(ConflictError):
         await stack.decisions.dismiss(made.id, "bob", "not now")
-    assert decided(stack) == ["approved", "applied"]
+    assert audit_words(stack) == ["approved", "applied"]
 
 
-async def test_a_start_that_a_dismissal_overtakes_sends_nothing(stack):
-    """Its action is written down, and ends unsent."""
+async def test_a_start_that_loses_to_a_dismissal_sends_nothing(stack):
+    """A start that loses to a dismissal journals the action as failed and sends nothing."""
     made = save_recommendation(stack, mode=Mode.APPROVE)
     await stack.decisions.approve(made.id, "ann")
-    overtaken(stack, {"state": R.DISMISSED, "reason": "not now"})
+    store_concurrently(stack, {"state": R.DISMISSED, "reason": "not now"})
     await stack.step()
     assert stack.tool.effects == []
     assert (only_action(stack).state, only_action(stack).outcome.words) == (
         ActionState.FAILED, "not sent: its recommendation is dismissed",
     )  # fmt: skip
-    assert decided(stack) == ["approved", "dismissed"]
+    assert audit_words(stack) == ["approved", "dismissed"]

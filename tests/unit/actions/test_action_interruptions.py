@@ -1,4 +1,4 @@
-"""After a crash, a full disk, a takeover: what was under way is gone on with, and nothing is done twice."""
+"""Recovery after a crash, a full disk or a takeover: actions continue and nothing is sent twice."""
 
 import asyncio
 from dataclasses import replace
@@ -30,25 +30,25 @@ def stack(tmp_path):
         yield ActionStack(ledger, ledger.clock, make_fake_tool())
 
 
-async def test_what_an_interruption_left_is_gone_on_with(stack):
-    """Executing is read back, an undoing is settled, a direct change that nobody waits for has failed."""
+async def test_interrupted_actions_are_recovered(stack):
+    """Executing actions are read back, undos are settled, and abandoned manual changes fail."""
     interrupted = make_action(ulid(1), state=ActionState.EXECUTING, started=stack.clock.now(), **CHANGE)
     undone = make_action(ulid(2), state=ActionState.VERIFYING, started=stack.clock.now(), **CHANGE)
     undo = make_action(ulid(3), state=ActionState.VERIFYING, undoes=ulid(2), told="why", **CHANGE)
-    left = make_action(ulid(4), by="ann", **CHANGE)
-    for action in (interrupted, undone, undo, left):
+    abandoned = make_action(ulid(4), by="ann", **CHANGE)
+    for action in (interrupted, undone, undo, abandoned):
         stack.ledger.propose(action, "proposed", "trimtab")
     stack.tool.values["fake", "size"] = 125
     await stack.step()
-    assert stack.ledger.action(ulid(4)).state is ActionState.PROPOSED  # somebody may still wait for it
+    assert stack.ledger.action(ulid(4)).state is ActionState.PROPOSED  # the request may still be open
     stack.clock.tick(61)
     await stack.step()
     await stack.step()
-    said = {
+    outcomes = {
         action.id: (action.state, action.outcome and action.outcome.words)
         for action in stack.ledger.actions()
     }
-    assert said == {
+    assert outcomes == {
         ulid(1): (ActionState.VERIFYING, None),
         ulid(2): (ActionState.ROLLED_BACK, "rolled back: why"),
         ulid(3): (ActionState.KEPT, "the previous value is restored"),
@@ -57,8 +57,8 @@ async def test_what_an_interruption_left_is_gone_on_with(stack):
     assert stack.tool.effects == []
 
 
-async def test_an_interrupted_action_becomes_unknown_where_its_tool_stays_away(stack):
-    """After five minutes; a person is told."""
+async def test_an_interrupted_action_becomes_unknown_without_its_tool(stack):
+    """An action whose tool is unreachable for five minutes becomes unknown, with a notification."""
     action = make_action(ulid(1), state=ActionState.EXECUTING, started=stack.clock.now(), **CHANGE)
     stack.ledger.propose(action, "proposed", "trimtab")
     stack.tool.respond_with("read", *[ToolError("away")] * 30)
@@ -69,8 +69,8 @@ async def test_an_interrupted_action_becomes_unknown_where_its_tool_stays_away(s
     assert stack.notifications == ["it was interrupted; the value could not be read back (away)"]
 
 
-async def test_a_store_that_fails_is_waited_for(stack, monkeypatch):
-    """Nothing is sent without its record; once it can be written it goes on by itself."""
+async def test_nothing_is_sent_while_the_store_fails(stack, monkeypatch):
+    """Nothing is sent without its journal entry; sending resumes when the store works again."""
     save_recommendation(stack)
 
     def full(*_args, **_more):
@@ -88,8 +88,8 @@ async def test_a_store_that_fails_is_waited_for(stack, monkeypatch):
     assert stack.tool.effects == [("fake", "size", 125)]
 
 
-async def test_a_record_that_fails_after_sending_is_found_out(stack, monkeypatch):
-    """The disk is full right then: the next step reads back and goes on; it is sent once."""
+async def test_a_failed_write_after_sending_is_recovered(stack, monkeypatch):
+    """When the store fails after sending, a later step reads back and the change is sent once."""
     save_recommendation(stack)
     move = ActionLedger.transition
 
@@ -109,7 +109,7 @@ async def test_a_record_that_fails_after_sending_is_found_out(stack, monkeypatch
 
 
 async def test_an_engine_that_was_taken_over_stops(stack, tmp_path):
-    """Its writes are refused, nothing is sent, and it says so."""
+    """An engine that was taken over raises LockedError and sends nothing."""
     save_recommendation(stack)
     EventStore(f"sqlite:///{tmp_path}/trimtab.db", stack.clock.now, epoch=99).open().close()
     await stack.step()
@@ -118,8 +118,8 @@ async def test_an_engine_that_was_taken_over_stops(stack, tmp_path):
     assert stack.tool.effects == []
 
 
-async def test_a_fault_in_one_thing_holds_nothing_else_up(stack):
-    """Whatever is raised."""
+async def test_a_fault_in_one_action_does_not_block_others(stack):
+    """An exception while one recommendation starts does not keep others from expiring."""
     save_recommendation(stack, 500, fingerprint="a")
     save_recommendation(stack, 501, subject="other", mode=Mode.APPROVE, expires=stack.clock.now())
     decide, stack.launcher.decide = stack.launcher.decide, None
@@ -130,8 +130,8 @@ async def test_a_fault_in_one_thing_holds_nothing_else_up(stack):
     assert stack.tool.effects == [("fake", "size", 125)]
 
 
-async def test_stopping_leaves_what_is_under_way_to_the_next_start(stack):
-    """It is cancelled, stays executing, and is read back then."""
+async def test_a_stopped_action_is_recovered_at_the_next_start(stack):
+    """A cancelled send stays executing and is read back at the next start."""
     save_recommendation(stack)
     stack.executor.deadlines = replace(stack.executor.deadlines, send_s=30)
     stack.tool.gates["apply"] = asyncio.Event()
@@ -139,8 +139,8 @@ async def test_stopping_leaves_what_is_under_way_to_the_next_start(stack):
     await wait_until(lambda: any(call[0] == "apply" for call in stack.tool.calls))
     await stack.scheduler.close()
     assert only_action(stack).state is ActionState.EXECUTING
-    next_life = ActionStack(stack.ledger, stack.clock, stack.tool, first=100)
-    await next_life.scheduler.start()
-    await next_life.step()
+    next_engine = ActionStack(stack.ledger, stack.clock, stack.tool, first=100)
+    await next_engine.scheduler.start()
+    await next_engine.step()
     assert only_action(stack).state is ActionState.FAILED
     assert stack.tool.effects == []

@@ -1,4 +1,4 @@
-"""What people decide: each decision is written down before it has an effect, and once only."""
+"""Operator decisions: each is stored before it takes effect, and takes effect once."""
 
 import asyncio
 
@@ -35,16 +35,16 @@ def stack(tmp_path):
     store.close()
 
 
-def recommended(stack, state=R.PENDING, **changed):
-    """One that stands in the ledger."""
+def save_pending_recommendation(stack, state=R.PENDING, **changed):
+    """Store a recommendation to change `size`."""
     made = make_recommendation(ulid(500), **{**RAISE, "state": state, **changed})
     stack.ledger.save_recommendation(made, "recommended", "trimtab")
     return made
 
 
-async def test_approve_dismiss_and_schedule_are_written_down(stack):
-    """Who, when, why; each from the states in which it makes sense."""
-    recommended(stack)
+async def test_approve_dismiss_and_schedule_are_stored(stack):
+    """Approval, schedule and dismissal store operator, time and reason, with an audit row each."""
+    save_pending_recommendation(stack)
     approved = await stack.decisions.approve(ulid(500), "ann")
     assert (approved.state, approved.approver, approved.approved) == (R.APPROVED, "ann", START)
     scheduled = await stack.decisions.schedule(ulid(500), "bob", START + 60 * SECOND)
@@ -56,8 +56,8 @@ async def test_approve_dismiss_and_schedule_are_written_down(stack):
     dismissed = await stack.decisions.dismiss(ulid(500), "cid", "not on a Friday")
     assert stack.ledger.recommendation(ulid(500)) == dismissed
     assert (dismissed.state, dismissed.reason) == (R.DISMISSED, "not on a Friday")
-    said = [(row.what, row.actor) for row in stack.ledger.audit_rows()]
-    assert said == [
+    audit_rows = [(row.what, row.actor) for row in stack.ledger.audit_rows()]
+    assert audit_rows == [
         ("recommended", "trimtab"),
         ("approved", "ann"),
         ("scheduled", "bob"),
@@ -66,9 +66,9 @@ async def test_approve_dismiss_and_schedule_are_written_down(stack):
 
 
 @pytest.mark.parametrize("decide", ["approve", "schedule", "apply"])
-async def test_nobody_approves_what_they_proposed(stack, decide):
-    """In whatever way; they may dismiss it."""
-    recommended(stack, proposer="ann")
+async def test_a_proposer_cannot_approve(stack, decide):
+    """The proposer of a change cannot approve, schedule or apply it, but may dismiss it."""
+    save_pending_recommendation(stack, proposer="ann")
     more = {"approve": (), "schedule": (START + SECOND,), "apply": ("k",)}[decide]
     with pytest.raises(RefusedError, match="ann proposed this change: another operator has to approve it"):
         await getattr(stack.decisions, decide)(ulid(500), "ann", *more)
@@ -86,9 +86,9 @@ async def test_nobody_approves_what_they_proposed(stack, decide):
         (R.DISMISSED, "apply", False), (R.EXPIRED, "apply", False),
     ],
 )  # fmt: skip
-async def test_what_is_decided_stays_decided(stack, state, decide, allowed):
-    """Nothing is decided twice, and nothing that is over."""
-    recommended(stack, state, approver="bob" if state in {R.APPROVED, R.SCHEDULED} else "")
+async def test_each_decision_needs_an_open_state(stack, state, decide, allowed):
+    """A decision on a recommendation in a wrong state is a conflict."""
+    save_pending_recommendation(stack, state, approver="bob" if state in {R.APPROVED, R.SCHEDULED} else "")
     more = {"approve": (), "dismiss": ("no",), "schedule": (START + SECOND,), "apply": ("k",)}[decide]
     if allowed:
         await getattr(stack.decisions, decide)(ulid(500), "ann", *more)
@@ -98,9 +98,9 @@ async def test_what_is_decided_stays_decided(stack, state, decide, allowed):
     assert stack.tool.effects == []
 
 
-async def test_what_is_old_or_past_is_refused(stack):
-    """An expired recommendation, and a time that is over."""
-    recommended(stack)
+async def test_expired_recommendations_and_past_times_are_refused(stack):
+    """An expired recommendation, an unknown one and a schedule in the past are refused."""
+    save_pending_recommendation(stack)
     with pytest.raises(RefusedError, match="the scheduled time is in the past"):
         await stack.decisions.schedule(ulid(500), "ann", START)
     stack.clock.tick(3600)
@@ -110,34 +110,34 @@ async def test_what_is_old_or_past_is_refused(stack):
         await stack.decisions.approve(ulid(9), "ann")
 
 
-async def test_applying_does_it_once(stack):
-    """The same person is given the same action again, another one is told; two at once do it once."""
-    recommended(stack)
+async def test_a_recommendation_is_applied_once(stack):
+    """Of two concurrent requests one applies; its operator gets the same action again, others a conflict."""
+    save_pending_recommendation(stack)
     both = await asyncio.gather(
         *(stack.decisions.apply(ulid(500), by, "k") for by in ("ann", "bob")), return_exceptions=True
     )
     (action,) = [one for one in both if not isinstance(one, BaseException)]
     assert (action.state, action.recommendation_id) == (ActionState.VERIFYING, ulid(500))
     assert stack.ledger.recommendation(ulid(500)).state is R.APPLIED
-    again = await stack.decisions.apply(ulid(500), action.by, "k2")
-    assert again == stack.ledger.action(action.id)
+    second_person = await stack.decisions.apply(ulid(500), action.by, "k2")
+    assert second_person == stack.ledger.action(action.id)
     with pytest.raises(ConflictError, match="by another request"):
         await stack.decisions.apply(ulid(500), "cid", "k")
     assert stack.tool.effects == [("fake", "size", 125)]
 
 
-async def test_the_guard_is_asked_with_the_person(stack):
-    """Twice: before it is written down, and before it is sent; the approver is named."""
-    recommended(stack)
+async def test_the_guard_checks_a_manual_action_twice(stack):
+    """The guard checks before the action is stored and before it is sent, with the operator named."""
+    save_pending_recommendation(stack)
     await stack.decisions.apply(ulid(500), "ann", "k")
-    (first, person), (second, again) = stack.guard.requests
+    (first, person), (second, second_person) = stack.guard.requests
     assert (first.id, first.approver, person) == (ulid(500), "ann", True)
-    assert (second.recommendation_id, second.state, again) == (ulid(500), ActionState.PROPOSED, True)
+    assert (second.recommendation_id, second.state, second_person) == (ulid(500), ActionState.PROPOSED, True)
 
 
-async def test_what_the_guard_refuses_is_not_done(stack):
-    """With its reason; a recommendation stays as it was, and can be applied later."""
-    recommended(stack)
+async def test_a_guard_refusal_sends_nothing(stack):
+    """A refusal raises its reason and stores the action as refused; the recommendation stays pending."""
+    save_pending_recommendation(stack)
     stack.guard.decision = FakeDecision(
         "refuse", "cooldown", "changed 3 min ago; wait 12 min", START + SECOND
     )
@@ -149,33 +149,35 @@ async def test_what_the_guard_refuses_is_not_done(stack):
     ):
         with pytest.raises(RefusedError, match="wait 12 min"):
             await work()
-        assert (await work()).outcome.words == stack.guard.decision.reason  # the same key again
+        assert (
+            await work()
+        ).outcome.words == stack.guard.decision.reason  # the same key returns the refused action
     assert stack.tool.effects == []
-    tried = [(a.state, a.outcome.words) for a in stack.ledger.actions()]
-    assert tried == [(ActionState.REFUSED, "changed 3 min ago; wait 12 min")] * 2
+    outcomes = [(a.state, a.outcome.words) for a in stack.ledger.actions()]
+    assert outcomes == [(ActionState.REFUSED, "changed 3 min ago; wait 12 min")] * 2
     stack.guard.decision = FakeDecision()
     assert (await stack.decisions.apply(ulid(500), "ann", "k")).state is ActionState.VERIFYING
 
 
-async def test_a_key_does_one_thing(stack):
-    """The same request again is given the same action; the same key for another change is a conflict."""
+async def test_an_idempotency_key_belongs_to_one_request(stack):
+    """A repeated request returns the same action; the same key for another change is a conflict."""
     first = await stack.decisions.set_knob("fake", "fake", "size", 100, 110, "ann", "k")
     assert await stack.decisions.set_knob("fake", "fake", "size", 100, 110, "ann", "k") == first
     with pytest.raises(ConflictError, match="Idempotency-Key was used for size of fake"):
         await stack.decisions.set_knob("fake", "fake", "size", 110, 120, "ann", "k")
     with pytest.raises(ConflictError, match="Idempotency-Key"):
         await stack.decisions.run("fake", "fake", "flush", "ann", "k")
-    other = await stack.decisions.run("fake", "fake", "flush", "bob", "k")  # keys are a person's own
+    other = await stack.decisions.run("fake", "fake", "flush", "bob", "k")  # keys are per operator
     assert stack.tool.effects == [("fake", "size", 110), ("fake", "flush", other.key)]
 
 
-async def test_taking_back_restores_the_value_before(stack):
-    """Exactly; both actions say so, and the audit is whole."""
+async def test_a_rollback_restores_the_previous_value(stack):
+    """A rollback restores the exact value, marks both actions and runs once."""
     action = await stack.decisions.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
     undo = await stack.decisions.roll_back(action.id, "bob", "k2")
     assert (undo.state, undo.undoes, undo.before, undo.after) == (ActionState.KEPT, action.id, 125, 100)
-    taken_back = stack.ledger.action(action.id)
-    assert (taken_back.state, taken_back.outcome.words) == (
+    rolled_back = stack.ledger.action(action.id)
+    assert (rolled_back.state, rolled_back.outcome.words) == (
         ActionState.ROLLED_BACK,
         "rolled back: requested by bob",
     )
@@ -184,8 +186,8 @@ async def test_taking_back_restores_the_value_before(stack):
     assert len(stack.tool.effects) == 2
 
 
-async def test_a_value_that_nobody_had_set_is_reset(stack):
-    """Not written out as the default of today."""
+async def test_a_rollback_resets_an_unset_knob(stack):
+    """A rollback of a knob that was unset resets it instead of writing the default."""
     stack.tool.explicitly_set.clear()
     stack.tool.defaults["size"] = 100
     action = await stack.decisions.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
@@ -196,31 +198,31 @@ async def test_a_value_that_nobody_had_set_is_reset(stack):
     assert not (await stack.tool.read("fake", "size")).set_here
 
 
-async def test_a_reset_is_taken_back_to_what_was_set(stack):
-    """The other way round."""
+async def test_a_rollback_of_a_reset_restores_the_value(stack):
+    """A rollback of a reset restores the value that was set."""
     stack.tool.defaults["size"] = 64
     action = await stack.decisions.set_knob("fake", "fake", "size", 100, None, "ann", "k")
     undo = await stack.decisions.roll_back(action.id, "ann", "k2")
     assert (undo.state, stack.tool.values["fake", "size"]) == (ActionState.KEPT, 100)
 
 
-async def test_somebody_elses_value_is_left(stack):
-    """Taking back fails, says so, and the action is inconclusive; tried again it is looked at again."""
+async def test_a_rollback_leaves_a_foreign_value(stack):
+    """A rollback fails when the value was changed since, and may be tried again."""
     action = await stack.decisions.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
     stack.tool.values["fake", "size"] = 300
     undo = await stack.decisions.roll_back(action.id, "ann", "k2")
     assert undo.state is ActionState.FAILED
     assert "size of fake is 300, 125 was expected" in undo.outcome.words
-    left = stack.ledger.action(action.id)
-    assert (left.state, stack.tool.values["fake", "size"]) == (ActionState.INCONCLUSIVE, 300)
-    assert "rollback failed" in left.outcome.words
+    ended = stack.ledger.action(action.id)
+    assert (ended.state, stack.tool.values["fake", "size"]) == (ActionState.INCONCLUSIVE, 300)
+    assert "rollback failed" in ended.outcome.words
     stack.tool.values["fake", "size"] = 125
     assert (await stack.decisions.roll_back(action.id, "ann", "k3")).state is ActionState.KEPT
     assert stack.ledger.action(action.id).state is ActionState.ROLLED_BACK
 
 
-async def test_what_has_no_value_before_cannot_be_taken_back(stack):
-    """A one-click action, an action that failed, and an undoing."""
+async def test_actions_that_cannot_be_rolled_back(stack):
+    """Tool actions, failed actions and undos cannot be rolled back."""
     done = await stack.decisions.run("fake", "fake", "flush", "ann", "k")
     with pytest.raises(RefusedError, match="no previous value to restore"):
         await stack.decisions.roll_back(done.id, "ann", "k2")
@@ -234,8 +236,8 @@ async def test_what_has_no_value_before_cannot_be_taken_back(stack):
         await stack.decisions.roll_back(undo.id, "ann", "k7")
 
 
-async def test_an_unknown_action_is_taken_back_where_it_took_effect(stack):
-    """The value tells, whoever asks."""
+async def test_an_unknown_action_that_took_effect_is_rolled_back(stack):
+    """A rollback of an unknown action restores the value when the change took effect."""
     stack.tool.fail_after_effect("apply", ToolUncertainError("lost"))
     stack.tool.respond_with("read", None, ToolError("away"))
     action = await stack.decisions.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
@@ -244,9 +246,9 @@ async def test_an_unknown_action_is_taken_back_where_it_took_effect(stack):
     assert stack.tool.values["fake", "size"] == 100
 
 
-async def test_a_pause_stops_everything_until_a_person_resumes(stack):
-    """People, too; nothing is written down meanwhile."""
-    recommended(stack)
+async def test_a_pause_blocks_operators_too(stack):
+    """A pause refuses every new action and stores nothing; only an operator can resume."""
+    save_pending_recommendation(stack)
     await stack.decisions.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
     pause = await stack.decisions.pause("ann", "a release")
     assert pause == stack.ledger.pause()
@@ -265,8 +267,8 @@ async def test_a_pause_stops_everything_until_a_person_resumes(stack):
     assert (await stack.decisions.run("fake", "fake", "flush", "bob", "k")).state is ActionState.VERIFYING
 
 
-async def test_people_take_back_while_all_is_paused(stack):
-    """It restores what was there; what the engine itself wants to take back waits."""
+async def test_operators_may_roll_back_during_a_pause(stack):
+    """An operator may roll back during a pause; the engine's own rollback waits."""
     action = await stack.decisions.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
     await stack.decisions.pause("ann", "")
     made = stack.decisions.undo.new_undo(action, "trimtab", "undo", "it did harm")
@@ -278,8 +280,8 @@ async def test_people_take_back_while_all_is_paused(stack):
     assert stack.ledger.action(action.id).state is ActionState.ROLLED_BACK
 
 
-async def test_an_undo_that_was_refused_can_be_tried_again(stack):
-    """It locks nothing, and another try is another action."""
+async def test_a_refused_undo_can_be_repeated(stack):
+    """A refused undo does not lock the target, and another request creates another undo."""
     action = await stack.decisions.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
     stack.guard.decision = FakeDecision("refuse", "rate", "another is being changed")
     with pytest.raises(RefusedError, match="another is being changed"):
@@ -289,8 +291,8 @@ async def test_an_undo_that_was_refused_can_be_tried_again(stack):
     assert (await stack.decisions.roll_back(action.id, "ann", "k3")).state is ActionState.KEPT
 
 
-async def test_an_undo_that_was_refused_ends_no_watch(stack):
-    """The change is watched on, so that the engine still takes it back should it do harm."""
+async def test_a_refused_undo_keeps_the_verification(stack):
+    """After a refused undo the change is still verified."""
     action = await stack.decisions.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
     stack.guard.decision = FakeDecision("refuse", "rate", "another is being changed")
     with pytest.raises(RefusedError):
@@ -299,8 +301,8 @@ async def test_an_undo_that_was_refused_ends_no_watch(stack):
     assert stack.ledger.action(action.id).state is ActionState.VERIFYING
 
 
-async def test_a_tool_that_cannot_be_asked_about_leaves_nothing_waiting(stack):
-    """Who asked is told, and the action has failed: it is not sent behind their back later."""
+async def test_a_failing_guard_check_fails_the_action(stack):
+    """When the guard check raises, the caller gets the error and the action is not sent later."""
 
     async def broken(*_):
         raise ToolError("no reading")
@@ -313,9 +315,9 @@ async def test_a_tool_that_cannot_be_asked_about_leaves_nothing_waiting(stack):
     assert stack.tool.effects == []
 
 
-async def test_what_cannot_be_written_down_is_not_done(stack, monkeypatch):
-    """No decision, no action, no pause without its audit row."""
-    recommended(stack)
+async def test_nothing_takes_effect_without_its_audit_row(stack, monkeypatch):
+    """No decision, action or pause takes effect when its audit row cannot be stored."""
+    save_pending_recommendation(stack)
 
     def full(*_args, **_more):
         raise StoreError("disk is full")
