@@ -30,12 +30,12 @@ BODIES = {
 }
 ROUTES = sorted(ACCESS)
 STREAM = ("GET", "/api/stream")
-"""Its answer does not end: the tests of the stream ask it."""
+"""Its response does not end; test_event_stream.py covers it."""
 
 
 @pytest.fixture
 def api():
-    """An API with one series and one anomaly."""
+    """Return an API with one series and one anomaly."""
     api = ApiHarness(loop=True)
     api.live.views[KEY.id] = series_view(KEY)
     api.store.save_anomaly(anomaly_of(KEY, ANOMALY))
@@ -59,52 +59,52 @@ def is_expected_to_pass(access, scope):
 @pytest.mark.parametrize(("method", "template"), [route for route in ROUTES if route != STREAM])
 @pytest.mark.parametrize("scope", [None, *SCOPES])
 async def test_every_route_enforces_the_access_table(api, method, template, scope):
-    """Each route lets each scope in exactly where the access table says so."""
+    """Each route admits exactly the scopes that the access table lists."""
     client = api.anonymous_client() if scope is None else api.key_client(scope)
-    answer = await send_request(client, method, template)
+    response = await send_request(client, method, template)
     if is_expected_to_pass(ACCESS[method, template], scope) and (method, template) not in BROWSER_ONLY:
-        assert answer.status_code not in {401, 403} or template == "/login", answer.text
+        assert response.status_code not in {401, 403} or template == "/login", response.text
     else:
-        assert_problem(answer, 401 if scope is None else 403)
+        assert_problem(response, 401 if scope is None else 403)
 
 
 @pytest.mark.parametrize("scope", SCOPES)
 async def test_ending_a_pause_requires_a_browser_session(api, scope):
-    """A program may not end a pause, whatever its scopes; a person's browser may, with the scope."""
+    """An API key cannot end a pause, whatever its scopes; a browser session with the scope can."""
     assert_problem(await api.key_client(scope).delete("/api/pause"), 403)
     browser, csrf = await api.browser_client([scope])
-    answer = await browser.delete("/api/pause", headers={"X-CSRF-Token": csrf})
-    assert answer.status_code == (200 if scope in {Scope.APPROVE, Scope.ADMIN} else 403)
+    response = await browser.delete("/api/pause", headers={"X-CSRF-Token": csrf})
+    assert response.status_code == (200 if scope in {Scope.APPROVE, Scope.ADMIN} else 403)
 
 
 @pytest.mark.parametrize(("scope", "status"), [(None, 401), *((s, 403) for s in SCOPES[1:-1])])
-async def test_the_stream_is_refused_without_read(api, scope, status):
-    """Event streams are refused to keys without the scope read."""
+async def test_event_stream_requires_the_scope_read(api, scope, status):
+    """A key without the scope read gets no event stream."""
     client = api.anonymous_client() if scope is None else api.key_client(scope)
     assert_problem(await client.get("/api/stream"), status)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-async def test_a_method_that_is_not_declared_is_refused(api, method):
-    """Every method that the table does not name for a path is answered 405 with the ones that it does."""
+async def test_undeclared_method_is_refused(api, method):
+    """A method that the table does not declare for a path gets 405 with the allowed methods."""
     client = api.key_client("admin")
     for template in {template for _, template in ROUTES}:
         if (method, template) not in ACCESS:
-            answer = await send_request(client, method, template)
-            assert answer.status_code == 405, (method, template)
+            response = await send_request(client, method, template)
+            assert response.status_code == 405, (method, template)
             allowed = {m for m, t in ROUTES if t == template}
-            assert set(answer.headers["allow"].split(", ")) == allowed
+            assert set(response.headers["allow"].split(", ")) == allowed
 
 
-async def test_unknown_paths_under_api_are_denied_before_they_are_not_found(api):
-    """Without a key nobody learns which paths exist under /api."""
+async def test_unknown_api_paths_require_a_key(api):
+    """An unknown path under /api gets 401 without a key and 404 with one."""
     for path in ("/api/nothing", "/api/series/x/y/z", "/api/", "/api", "/api-docs/x/y"):
         assert_problem(await api.anonymous_client().get(path), 401)
         assert_problem(await api.key_client("read").get(path), 404)
 
 
 async def test_access_is_checked_for_the_path_that_is_routed(api):
-    """An encoded ? or # is part of the path, and does not weaken the access check."""
+    """An encoded ? or # is part of the path and does not weaken the access check."""
     reader = api.key_client("read")
     for path in ("/api/keys/%3Fx", "/api/keys/%23x", "/api/keys/x%3F"):
         assert_problem(await reader.delete(path), 403)
@@ -113,12 +113,12 @@ async def test_access_is_checked_for_the_path_that_is_routed(api):
 
 
 def test_the_application_serves_exactly_the_table():
-    """Every declared route exists, and no other."""
+    """The application serves exactly the declared routes."""
     assert set(declared_routes(ApiHarness().app)) == set(ACCESS)
 
 
 def test_an_undeclared_route_fails_at_start(monkeypatch):
-    """A router with a route that the table does not know keeps the application from starting."""
+    """A router with a route that the table does not declare stops the application from starting."""
     extra = APIRouter()
     extra.add_api_route("/api/backdoor", lambda: None, methods=["GET"])
     monkeypatch.setattr("trimtab.engine.api.application.ROUTERS", (*ROUTERS, extra))
@@ -127,7 +127,7 @@ def test_an_undeclared_route_fails_at_start(monkeypatch):
 
 
 def test_a_declared_route_that_is_not_served_fails():
-    """A line of the table without a route is an error, so that the table stays true."""
+    """A row of the table without a route is an error."""
     with pytest.raises(SettingsError, match="does not serve"):
         check_declared(list(ACCESS)[1:])
 
@@ -147,19 +147,19 @@ def test_a_mounted_application_is_refused():
         ("/api/series/a", "/api/series/{series_id}"),
         ("/api/series/a/scores", "/api/series/{series_id}/scores"),
         ("/api/series/a/other", "unknown"),
-        ("/api/series/", "unknown"),  # an empty id is no id
+        ("/api/series/", "unknown"),  # an empty id matches nothing
         ("/api", "unknown"),
-        ("/apiary.js", "static"),  # a file whose name begins alike
+        ("/apiary.js", "static"),  # a file, not an API path
         ("/login/x", "unknown"),
         ("/assets/index.js", "static"),
     ],
 )
-def test_paths_find_their_template(path, route):
-    """A path is known by its template, so that metrics have few labels."""
+def test_path_is_matched_to_its_template(path, route):
+    """A path is matched to its template, so that metrics have few label values."""
     assert AccessTable(ACCESS).match("GET", path).route == route
 
 
-def test_create_app_takes_ports_only():
+def test_application_needs_only_ports_and_settings():
     """The application is built from ports and settings alone."""
     api = ApiHarness()
     app = create_app(

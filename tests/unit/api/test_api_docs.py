@@ -8,7 +8,7 @@ from trimtab.engine.api.security.access_table import ACCESS
 
 @pytest.fixture
 def web_dir(tmp_path):
-    """A built dashboard, as `make web` leaves it."""
+    """Return the directory of a built dashboard, laid out as by `make web`."""
     for name, text in {
         "index.html": "<!doctype html><title>Trimtab</title>",
         "sw.js": "// worker",
@@ -25,13 +25,15 @@ def web_dir(tmp_path):
 
 @pytest.fixture
 async def document():
-    """The OpenAPI document."""
+    """Return the OpenAPI document."""
     return (await ApiHarness().key_client("read").get("/api/openapi.json")).json()
 
 
-async def test_the_document_holds_every_route_with_its_access(document):
-    """Each route of the table but the pages is described, with who may call it."""
-    described = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
+async def test_document_describes_every_route_and_its_access(document):
+    """Each route of the access table except pages is described with its required access."""
+    described = {
+        (method.upper(), path) for path, operations in document["paths"].items() for method in operations
+    }
     pages = {("GET", "/login"), ("GET", "/api-docs"), ("GET", "/api-docs/{asset}")}
     assert described == set(ACCESS) - pages
     for method, path in described:
@@ -42,41 +44,43 @@ async def test_the_document_holds_every_route_with_its_access(document):
         assert ("401" in operation["responses"]) == bool(operation["security"])
 
 
-async def test_every_error_of_the_document_is_a_problem(document):
-    """Errors are described as problem+json, never as the framework's own form."""
-    for path, item in document["paths"].items():
-        for operation in item.values():
-            for status, answer in operation["responses"].items():
+async def test_documented_errors_are_problems(document):
+    """Errors are documented as problem+json, never as the framework's own format."""
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
                 if status >= "400" and path != "/api/health/ready":
-                    assert list(answer["content"]) == ["application/problem+json"], (path, status)
+                    assert list(response["content"]) == ["application/problem+json"], (path, status)
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
-async def test_every_answer_of_the_loop_has_an_example_that_fits(document):
-    """Each route about incidents, actions and tools shows an example with the fields of its shape."""
+async def test_control_loop_responses_have_valid_examples(document):
+    """Each control-loop route has an example with the fields of its schema."""
     loop = {
         "incidents", "recommendations", "actions", "tools", "pause", "audit", "forecasts", "models",
     }  # fmt: skip
-    for path, item in document["paths"].items():
-        for operation in item.values():
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
             if loop & set(operation["tags"]):
-                good = next(answer for status, answer in operation["responses"].items() if status < "300")
-                shown = good["content"]["application/json"]
-                shape = document["components"]["schemas"][shown["schema"]["$ref"].rsplit("/", 1)[1]]
-                absent = set(shape["properties"]) - set(shown["example"])
-                assert set(shown["example"]) <= set(shape["properties"]), path
-                assert all("null" in str(shape["properties"][name]) for name in absent), path
+                success = next(
+                    response for status, response in operation["responses"].items() if status < "300"
+                )
+                content = success["content"]["application/json"]
+                schema = document["components"]["schemas"][content["schema"]["$ref"].rsplit("/", 1)[1]]
+                absent = set(schema["properties"]) - set(content["example"])
+                assert set(content["example"]) <= set(schema["properties"]), path
+                assert all("null" in str(schema["properties"][name]) for name in absent), path
 
 
-async def test_every_reference_of_the_document_leads_somewhere(document):
-    """No schema is referred to that is not there."""
+async def test_document_references_exist(document):
+    """Every referenced schema exists."""
     refs = set(re.findall(r"#/components/schemas/([A-Za-z_]+)", str(document)))
     assert refs <= set(document["components"]["schemas"])
     assert document["info"]["version"] == "0.1.0"
 
 
 async def test_the_docs_page_runs_no_inline_code(web_dir):
-    """The page has only files of our own, so that the policy needs no exception for code."""
+    """The page loads only local files, so the security policy needs no exception for inline code."""
     client = ApiHarness(web_dir=web_dir).anonymous_client()
     page = await client.get("/api-docs")
     assert page.status_code == 200
@@ -86,14 +90,14 @@ async def test_the_docs_page_runs_no_inline_code(web_dir):
     assert not re.search(r"\bon\w+=", page.text)
     assert "//" not in page.text.replace("<!doctype", "")
     for asset in re.findall(r'(?:src|href)="(/api-docs/[^"]+)"', page.text):
-        answer = await client.get(asset)
-        assert answer.status_code == 200, asset
-        assert answer.headers["content-type"].startswith(("text/javascript", "text/css"))
+        response = await client.get(asset)
+        assert response.status_code == 200, asset
+        assert response.headers["content-type"].startswith(("text/javascript", "text/css"))
     assert "img-src 'self' data:" in page.headers["content-security-policy"]
 
 
-async def test_the_docs_page_says_how_to_build_it():
-    """Without the built files the page tells what to run and where the bare document is."""
+async def test_unbuilt_docs_page_has_build_instructions():
+    """Without the built files, the page names the build command and the OpenAPI document."""
     client = ApiHarness().anonymous_client()
     page = await client.get("/api-docs")
     assert "make web" in page.text
@@ -103,14 +107,14 @@ async def test_the_docs_page_says_how_to_build_it():
 
 @pytest.mark.parametrize("asset", ["docs.html", "LICENSE", "..%2f..%2fsecret.txt", "%2e%2e", "init.py"])
 async def test_only_the_pages_own_files_are_served(web_dir, asset):
-    """Nothing else of the folder, or beside it, comes out under /api-docs."""
-    answer = await ApiHarness(web_dir=web_dir).key_client("read").get(f"/api-docs/{asset}")
-    assert answer.status_code in {404, 401}
-    assert "secret" not in answer.text.replace("secret.txt", "")
+    """No other file inside or outside the folder is served under /api-docs."""
+    response = await ApiHarness(web_dir=web_dir).key_client("read").get(f"/api-docs/{asset}")
+    assert response.status_code in {404, 401}
+    assert "secret" not in response.text.replace("secret.txt", "")
 
 
 async def test_the_dashboard_is_served_without_a_key(web_dir):
-    """Files of the dashboard are open; hashed ones are kept by browsers, the rest is asked for again."""
+    """Dashboard files need no key; hashed files are cached by browsers, others are revalidated."""
     client = ApiHarness(web_dir=web_dir).anonymous_client()
     page = await client.get("/")
     assert "Trimtab" in page.text
@@ -123,15 +127,15 @@ async def test_the_dashboard_is_served_without_a_key(web_dir):
 
 
 @pytest.mark.parametrize("path", ["/../secret.txt", "/..%2fsecret.txt", "/assets/..%2f..%2fsecret.txt"])
-async def test_nothing_beside_the_dashboard_is_served(web_dir, path):
-    """A path that climbs out of the folder finds nothing."""
-    answer = await ApiHarness(web_dir=web_dir).anonymous_client().get(path)
-    assert answer.status_code == 404
-    assert answer.text != "secret"
+async def test_files_outside_the_dashboard_are_not_served(web_dir, path):
+    """A path that leaves the dashboard's folder gets 404."""
+    response = await ApiHarness(web_dir=web_dir).anonymous_client().get(path)
+    assert response.status_code == 404
+    assert response.text != "secret"
 
 
-async def test_a_dashboard_that_is_not_built_says_so(tmp_path):
-    """Without built files the start page tells what to run; it appears as soon as it is built."""
+async def test_unbuilt_dashboard_has_build_instructions(tmp_path):
+    """Without built files, the start page names the build command; the dashboard appears once built."""
     api = ApiHarness(web_dir=tmp_path / "dist")
     page = await api.anonymous_client().get("/")
     assert page.status_code == 503

@@ -80,21 +80,23 @@ def make_full_api() -> ApiHarness:
 @settings(max_examples=150, deadline=None)
 @given(
     route=st.sampled_from(ROUTES),
-    odd=st.one_of(st.none(), texts),
+    path_value=st.one_of(st.none(), texts),
     query=st.dictionaries(st.sampled_from(NAMES), texts, max_size=3),
     body=bodies,
 )
-async def test_no_input_causes_an_internal_error(route, odd, query, body):
-    """Odd paths, queries and bodies are answered with less than 500, but for a part that is not there."""
+async def test_no_input_causes_an_internal_error(route, path_value, query, body):
+    """Unusual paths, queries and bodies get a status below 500."""
     method, template = route
     api = make_full_api()
     browser, csrf = await api.browser_client()
     path = re.sub(
-        r"\{(\w+)\}", lambda m: quote(VALID_VALUES[m[1]] if odd is None else odd or "x", safe=""), template
+        r"\{(\w+)\}",
+        lambda m: quote(VALID_VALUES[m[1]] if path_value is None else path_value or "x", safe=""),
+        template,
     )
     content = json.dumps(body) if method in {"POST", "PUT"} else None
     headers = {"X-CSRF-Token": csrf, "Content-Type": "application/json"}
-    answer = await browser.request(method, path, params=query, content=content, headers=headers)
-    assert answer.status_code < 500, answer.text
-    if answer.status_code not in {204, 304}:
-        json.loads(answer.text, parse_constant=lambda name: (_ for _ in ()).throw(AssertionError(name)))
+    response = await browser.request(method, path, params=query, content=content, headers=headers)
+    assert response.status_code < 500, response.text
+    if response.status_code not in {204, 304}:
+        json.loads(response.text, parse_constant=lambda name: (_ for _ in ()).throw(AssertionError(name)))

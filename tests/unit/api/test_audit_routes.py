@@ -8,7 +8,7 @@ from trimtab.engine.api.security import api_keys
 
 @pytest.fixture
 def api():
-    """An API with a control loop, and so with an audit."""
+    """Return an API with a control loop and its audit."""
     return ApiHarness(loop=True)
 
 
@@ -18,7 +18,7 @@ def audited(api):
 
 
 async def test_logins_are_in_the_audit(api):
-    """With a key and by a link, and the end of a session; a wrong key leaves no row."""
+    """Logins by key and by link and logouts are audited; a wrong key is not."""
     browser, csrf = await api.browser_client()
     assert audited(api) == [("logged in", "key 0")]
     assert api.loop.ledger.rows[0].details["address"] == "127.0.0.1"
@@ -30,29 +30,29 @@ async def test_logins_are_in_the_audit(api):
 
 
 async def test_keys_are_in_the_audit_without_their_secret(api):
-    """Who made it, with which scopes, and who revoked it."""
-    program = api.key_client("admin")
-    made = (await program.post("/api/keys", json={"name": "ci", "scopes": ["read", "ingest"]})).json()
-    await program.delete(f"/api/keys/{made['id']}")
+    """Creating and revoking a key are audited with the actor and the scopes, without the secret."""
+    admin = api.key_client("admin")
+    new_key = (await admin.post("/api/keys", json={"name": "ci", "scopes": ["read", "ingest"]})).json()
+    await admin.delete(f"/api/keys/{new_key['id']}")
     created, revoked = api.loop.ledger.rows
-    assert (created.what, created.subject, created.actor) == ("key created", made["id"], "key 0")
+    assert (created.what, created.subject, created.actor) == ("key created", new_key["id"], "key 0")
     assert created.details == {"name": "ci", "scopes": "read, ingest"}
     assert (revoked.what, revoked.details) == ("key revoked", {"name": "ci"})
-    assert made["secret"] not in repr(api.loop.ledger.rows)
+    assert new_key["secret"] not in repr(api.loop.ledger.rows)
 
 
 async def test_logins_require_an_audit_row(api):
-    """Without a row there is no session, and no secret is given out."""
-    secret, program = api.create_key("admin"), api.key_client("admin")
+    """If the audit cannot be written, no session is opened and no key is created."""
+    secret, admin = api.create_key("admin"), api.key_client("admin")
     api.loop.ledger.broken = "disk full"
     client = api.anonymous_client()
     assert_problem(await client.post("/api/session", json={"key": secret}), 503, "disk full")
     assert not client.cookies
-    assert_problem(await program.post("/api/keys", json={"name": "ci", "scopes": ["read"]}), 503, "disk full")
+    assert_problem(await admin.post("/api/keys", json={"name": "ci", "scopes": ["read"]}), 503, "disk full")
 
 
-async def test_without_a_loop_there_is_no_audit():
-    """A browser logs in all the same."""
+async def test_login_works_without_an_audit():
+    """Without a control loop a browser can log in."""
     api = ApiHarness()
     await api.browser_client()
     assert api.store.api_keys
@@ -72,11 +72,11 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
     ],
 )
 async def test_a_typed_path_redirects_to_its_page(tmp_path, path, page):
-    """A browser is led to it, below a proxy's prefix, too; a program is told that there is no such file."""
+    """A browser is redirected to the dashboard page, also below a proxy prefix; other clients get 404."""
     (tmp_path / "index.html").write_text("Trimtab")
     client = ApiHarness(web_dir=tmp_path).anonymous_client()
-    answer = await client.get(path, headers=BROWSER)
-    assert (answer.status_code, answer.headers.get("location")) == (307, page)
+    response = await client.get(path, headers=BROWSER)
+    assert (response.status_code, response.headers.get("location")) == (307, page)
     assert_problem(await client.get(path), 404)
 
 
@@ -84,5 +84,5 @@ async def test_a_typed_path_redirects_to_its_page(tmp_path, path, page):
 async def test_files_and_api_paths_are_not_redirected(tmp_path, path):
     """Paths of files and of the API are not redirected."""
     (tmp_path / "index.html").write_text("Trimtab")
-    answer = await ApiHarness(web_dir=tmp_path).anonymous_client().get(path, headers=BROWSER)
-    assert answer.status_code in {401, 404}
+    response = await ApiHarness(web_dir=tmp_path).anonymous_client().get(path, headers=BROWSER)
+    assert response.status_code in {401, 404}

@@ -10,7 +10,7 @@ from trimtab.engine.types import ScoreRows, SeriesKey
 
 
 def make_rows(values, scores, times=None):
-    """Rows with these values and scores."""
+    """Return rows with these values and scores."""
     n = len(values)
     times = np.arange(n, dtype=np.int64) if times is None else np.asarray(times, np.int64)
     rest = (np.full(n, np.nan) for _ in range(3))
@@ -22,7 +22,7 @@ def make_rows(values, scores, times=None):
     st.integers(10, 100),
 )
 def test_extremes_stay_and_the_limit_holds(pairs, points):
-    """Whatever the values, at most `points` rows stay, in order, the extremes and the last one among them."""
+    """At most `points` rows remain, in order, including the extremes and the last row."""
     before = make_rows(*zip(*pairs, strict=True))
     after = downsampling.downsample(before, points)
     assert len(after.times) <= points
@@ -34,14 +34,14 @@ def test_extremes_stay_and_the_limit_holds(pairs, points):
         assert np.nanmin(after.value) == np.nanmin(before.value)
 
 
-def test_few_rows_stay_as_they_are():
-    """Nothing is taken out of what fits."""
+def test_rows_within_the_limit_are_unchanged():
+    """Rows within the limit are returned unchanged."""
     before = make_rows([1.0, np.nan, 3.0], [0.0, 0.0, 0.0])
     assert downsampling.downsample(before, 10) is before
 
 
-def test_a_long_gap_does_not_eat_the_points():
-    """Rows before and after a gap of a year both stay in the picture."""
+def test_rows_on_both_sides_of_a_gap_remain():
+    """Rows before and after a long gap both remain."""
     times = np.concatenate([np.arange(500), np.arange(500) + 10**9])
     after = downsampling.downsample(make_rows(np.sin(times), np.zeros(1000), times), 40)
     assert (after.times < 1000).any()
@@ -49,16 +49,16 @@ def test_a_long_gap_does_not_eat_the_points():
 
 
 @pytest.mark.parametrize("n", [0, 1, 99, 100, 101, 1000])
-def test_reading_in_chunks_sees_every_row(monkeypatch, n):
-    """However many chunks there are, the highest value and the last row come through."""
+def test_reading_in_chunks_keeps_extremes(monkeypatch, n):
+    """The extremes and the last row remain, for any number of chunks."""
     monkeypatch.setattr(downsampling, "CHUNK_ROWS", 100)
     log, key = FakeScoreLog(), SeriesKey.of("host", "cpu")
     values = np.random.default_rng(n).normal(size=n)
     for time, value in enumerate(values):
         log.append([key], tick_scores("host", time, [value]))
-    got = downsampling.read_downsampled(log, key.id, 0, 10**9, 50)
-    assert len(got.times) == n if n <= 50 else len(got.times) <= 50
+    rows = downsampling.read_downsampled(log, key.id, 0, 10**9, 50)
+    assert len(rows.times) == n if n <= 50 else len(rows.times) <= 50
     if n:
-        assert got.value.max() == values.max()
-        assert got.value.min() == values.min()
-        assert got.times[-1] == n - 1
+        assert rows.value.max() == values.max()
+        assert rows.value.min() == values.min()
+        assert rows.times[-1] == n - 1

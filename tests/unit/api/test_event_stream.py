@@ -19,7 +19,7 @@ ANOMALY = "01JGFJJZ000000000000000000"
 
 
 class StreamClient:
-    """A browser's EventSource, straight at the application: what httpx's transport cannot stream."""
+    """An ASGI client of the event stream; httpx's ASGI transport cannot stream responses."""
 
     def __init__(self, api, secret):
         self.api = api
@@ -30,13 +30,13 @@ class StreamClient:
             "scheme": "http", "root_path": "", "http_version": "1.1", "asgi": {"version": "3.0"},
         }  # fmt: skip
         self.messages = []
-        self.left = asyncio.Event()
+        self.disconnected = asyncio.Event()
         self.changed = asyncio.Event()
         self.task = asyncio.create_task(api.app(self.scope, self._receive, self._send))
         self.task.add_done_callback(lambda _: self.changed.set())
 
     async def _receive(self):
-        await self.left.wait()
+        await self.disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message):
@@ -53,7 +53,7 @@ class StreamClient:
 
     @property
     def events(self):
-        """[(event, data)] so far."""
+        """Return the (event, data) pairs received so far."""
         text = b"".join(message.get("body", b"") for message in self.messages).decode()
         found = []
         for block in text.replace("\r\n", "\n").split("\n\n"):
@@ -62,22 +62,22 @@ class StreamClient:
                 found.append((lines["event"], json.loads(lines["data"])))
         return found
 
-    async def until(self, done):
-        """Wait for messages until that is so."""
+    async def wait_until(self, done):
+        """Wait until the condition is true, checking it after each message."""
         async with asyncio.timeout(10):
             while not done():
                 self.changed.clear()
                 await self.changed.wait()
 
     async def open(self):
-        """Wait until it is subscribed, or refused."""
-        await self.until(lambda: len(self.messages) > 1)
+        """Wait until the stream is open or refused."""
+        await self.wait_until(lambda: len(self.messages) > 1)
         return self
 
 
 @pytest.fixture
 async def api():
-    """An API whose streams are closed after the test."""
+    """Return an API whose streams are closed after the test."""
     api = ApiHarness()
     yield api
     stop_streams(api.app)
@@ -85,20 +85,20 @@ async def api():
 
 
 async def open_stream(api, secret=None):
-    """An open stream."""
+    """Return an open stream."""
     return await StreamClient(api, secret or api.create_key("read")).open()
 
 
-async def test_events_arrive_in_the_agreed_shape(api):
-    """Ticks, anomalies and sources come as named events, times in ISO 8601, unknown as null."""
-    listener = await open_stream(api)
-    assert listener.status == 200
+async def test_events_have_the_documented_format(api):
+    """Ticks, anomalies and sources are named events with ISO 8601 times and null for unknown."""
+    stream = await open_stream(api)
+    assert stream.status == 200
     anomaly = anomaly_of(SeriesKey.of("host", "cpu"), ANOMALY, value=float("nan"))
     api.live.publish("tick", {"source": "host", "time": START, "series": 3, "unusual": 1})
     api.live.publish("anomaly", asdict(anomaly))
     api.live.publish("source", asdict(SourceStatus("host", SourceState.UNKNOWN, 5.0, since=START)))
-    await listener.until(lambda: len(listener.events) == 3)
-    (tick, tick_data), (kind, anomaly_data), (source, state) = listener.events
+    await stream.wait_until(lambda: len(stream.events) == 3)
+    (tick, tick_data), (kind, anomaly_data), (source, state) = stream.events
     assert (tick, kind, source) == ("tick", "anomaly", "source")
     assert tick_data == {"source": "host", "time": "2026-01-01T00:00:00.000Z", "series": 3, "unusual": 1}
     assert (anomaly_data["start"], anomaly_data["end"], anomaly_data["value"]) == (
@@ -111,12 +111,12 @@ async def test_events_arrive_in_the_agreed_shape(api):
 
 async def test_control_loop_events_match_the_api(api):
     """Incidents, recommendations, actions and the pause have the same JSON as in the API."""
-    listener = await open_stream(api)
-    for event, noun in [("incident", INCIDENT), ("recommendation", RECOMMENDATION), ("action", ACTION)]:
-        api.live.publish(event, asdict(noun))
+    stream = await open_stream(api)
+    for event, record in [("incident", INCIDENT), ("recommendation", RECOMMENDATION), ("action", ACTION)]:
+        api.live.publish(event, asdict(record))
     api.live.publish("pause", asdict(Pause(on=True, by="anna", since=START)))
-    await listener.until(lambda: len(listener.events) == 4)
-    (_, incident), (_, recommendation), (_, action), (name, pause) = listener.events
+    await stream.wait_until(lambda: len(stream.events) == 4)
+    (_, incident), (_, recommendation), (_, action), (name, pause) = stream.events
     assert incident == json.loads(to_json(record_json(INCIDENT)))
     assert recommendation == json.loads(to_json(record_json(RECOMMENDATION)))
     assert action == json.loads(to_json(record_json(ACTION)))
@@ -124,9 +124,9 @@ async def test_control_loop_events_match_the_api(api):
 
 
 async def test_a_stream_has_the_headers_of_server_sent_events(api):
-    """It is an event stream that no proxy may keep or buffer, with a trace id."""
-    listener = await open_stream(api)
-    headers = {name.decode().lower(): value.decode() for name, value in listener.messages[0]["headers"]}
+    """A stream has the media type of server-sent events, a trace id, and headers against buffering."""
+    stream = await open_stream(api)
+    headers = {name.decode().lower(): value.decode() for name, value in stream.messages[0]["headers"]}
     assert headers["content-type"].startswith("text/event-stream")
     assert headers["cache-control"] == "no-store"
     assert headers["x-accel-buffering"] == "no"
@@ -134,16 +134,16 @@ async def test_a_stream_has_the_headers_of_server_sent_events(api):
 
 
 async def test_a_quiet_stream_is_pinged(api, monkeypatch):
-    """While nothing happens a comment keeps the connection open."""
+    """A comment keeps an idle connection open."""
     assert event_streams.PING_S == 15
     monkeypatch.setattr(event_streams, "PING_S", 0.01)
-    listener = await open_stream(api)
-    await listener.until(lambda: any(b": ping" in m.get("body", b"") for m in listener.messages))
-    assert listener.events == []
+    stream = await open_stream(api)
+    await stream.wait_until(lambda: any(b": ping" in m.get("body", b"") for m in stream.messages))
+    assert stream.events == []
 
 
 async def test_a_stream_ends_when_the_engine_stops(api):
-    """Stopping ends every stream at once and whole, and new ones are refused."""
+    """Stopping the engine ends every stream completely, and new streams are refused."""
     first, second = await open_stream(api), await open_stream(api)
     stop_streams(api.app)
     await asyncio.wait_for(asyncio.gather(first.task, second.task), 5)
@@ -154,32 +154,32 @@ async def test_a_stream_ends_when_the_engine_stops(api):
 
 
 async def test_a_stream_ends_when_the_live_view_ends(api):
-    """When there is nothing more to come the answer is complete."""
-    listener = await open_stream(api)
+    """When the live view ends, the response is complete."""
+    stream = await open_stream(api)
     api.live.end()
-    await asyncio.wait_for(listener.task, 5)
-    assert listener.ended
+    await asyncio.wait_for(stream.task, 5)
+    assert stream.ended
 
 
 async def test_a_disconnected_client_frees_its_stream(api):
-    """A disconnected client's subscription is removed and its stream is free again."""
-    listener = await open_stream(api)
+    """Disconnecting removes the client's subscription and releases its stream."""
+    stream = await open_stream(api)
     assert len(api.live.readers) == api.app.state.context.streams.open_count == 1
-    listener.left.set()
-    await asyncio.wait_for(listener.task, 5)
+    stream.disconnected.set()
+    await asyncio.wait_for(stream.task, 5)
     assert api.live.readers == []
     assert api.app.state.context.streams.open_count == 0
 
 
 async def test_a_stream_ends_with_its_key(api):
-    """After a key is revoked its streams say nothing more."""
-    listener = await open_stream(api, api.create_key("read", name="mine"))
+    """The stream of a revoked key ends without further events."""
+    stream = await open_stream(api, api.create_key("read", name="mine"))
     api_keys.revoke_key(api.store, api.clock, "mine")
     api.clock.tick(2)
     api.live.publish("tick", {"source": "host"})
-    await asyncio.wait_for(listener.task, 5)
-    assert listener.ended
-    assert listener.events == []
+    await asyncio.wait_for(stream.task, 5)
+    assert stream.ended
+    assert stream.events == []
 
 
 async def test_the_number_of_streams_is_bounded(api):
@@ -191,6 +191,6 @@ async def test_the_number_of_streams_is_bounded(api):
     refused = await api.anonymous_client(headers={"Authorization": f"Bearer {secret}"}).get("/api/stream")
     assert_problem(refused, 503, "2 are open")
     assert refused.headers["retry-after"] == "15"
-    first.left.set()
+    first.disconnected.set()
     await asyncio.wait_for(first.task, 5)
     assert (await open_stream(api, secret)).status == 200

@@ -30,7 +30,7 @@ SECRET = "swordfish-swordfish"
 
 @pytest.fixture
 def api():
-    """An API with one anomaly to write about."""
+    """Return an API with one anomaly."""
     api = ApiHarness()
     api.store.save_anomaly(anomaly_of(SeriesKey.of("host", "cpu"), ANOMALY))
     return api
@@ -38,7 +38,7 @@ def api():
 
 @pytest.fixture
 def lines(monkeypatch):
-    """What the API logs."""
+    """Return the log entries of the API."""
     capture = structlog.testing.LogCapture()
     logger = structlog.wrap_logger(None, processors=[structlog.contextvars.merge_contextvars, capture])
     monkeypatch.setattr(request_logging, "log", logger)
@@ -46,7 +46,7 @@ def lines(monkeypatch):
 
 
 def fail_with(api, monkeypatch, error):
-    """Let the status route raise this error."""
+    """Make the status route raise this error."""
 
     def ready():
         raise error
@@ -65,8 +65,8 @@ def fail_with(api, monkeypatch, error):
         (SourceError("prometheus does not answer"), 503),
     ],
 )
-async def test_errors_for_people_come_with_their_message(api, monkeypatch, error, status):
-    """An error that says what to do is a problem with that message and the fitting status."""
+async def test_engine_errors_have_their_message(api, monkeypatch, error, status):
+    """An error with a message for users is a problem with that message and its status."""
     fail_with(api, monkeypatch, error)
     assert_problem(await api.key_client("read").get("/api/status"), status, str(error))
 
@@ -75,28 +75,28 @@ async def test_errors_for_people_come_with_their_message(api, monkeypatch, error
     "error", [ValueError(SECRET), ShapeError(SECRET), EngineError(SECRET), KeyError(SECRET)]
 )
 async def test_internal_errors_show_only_a_trace_id(api, monkeypatch, lines, error):
-    """A fault is a 500 without message or traceback; the log has it under the trace id of the answer."""
+    """An internal error gets 500 without message or traceback; the log has both under the trace id."""
     fail_with(api, monkeypatch, error)
-    answer = await api.key_client("read").get("/api/status")
-    body = assert_problem(answer, 500, answer.headers["x-trace-id"])
-    assert SECRET not in answer.text
-    assert "Traceback" not in answer.text
+    response = await api.key_client("read").get("/api/status")
+    body = assert_problem(response, 500, response.headers["x-trace-id"])
+    assert SECRET not in response.text
+    assert "Traceback" not in response.text
     fault, line = lines
     assert fault["trace_id"] == line["trace_id"] == body["trace_id"]
     assert SECRET in fault["traceback"]
     assert line["status"] == 500
 
 
-async def test_a_message_for_people_is_cleaned_of_secrets(api, monkeypatch):
-    """A password in the URL of a database that failed does not come out."""
+async def test_error_messages_are_redacted(api, monkeypatch):
+    """A password in a URL is redacted from an error message."""
     fail_with(api, monkeypatch, StoreError(f"postgresql://trimtab:{SECRET}@db:5432/x does not answer"))
-    answer = await api.key_client("read").get("/api/status")
-    assert_problem(answer, 503, "db:5432/x does not answer")
-    assert SECRET not in answer.text
+    response = await api.key_client("read").get("/api/status")
+    assert_problem(response, 503, "db:5432/x does not answer")
+    assert SECRET not in response.text
 
 
 async def test_a_logged_traceback_holds_no_local_variables(api, monkeypatch, lines):
-    """The key of the request that failed is not in the log: no values of variables are written."""
+    """A logged traceback has no values of local variables, such as the request's key."""
     fail_with(api, monkeypatch, ValueError("oops"))
     secret = api.create_key("read")
     await api.anonymous_client(headers={"Authorization": f"Bearer {secret}"}).get("/api/status")
@@ -113,27 +113,27 @@ async def test_a_logged_traceback_holds_no_local_variables(api, monkeypatch, lin
     ],
 )
 async def test_unknown_paths_and_methods_are_problems(api, method, path, status, words):
-    """Unknown paths and wrong methods are problem+json like every other error."""
+    """Unknown paths and wrong methods get a problem+json."""
     assert_problem(await api.key_client("admin").request(method, path), status, words)
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"", b'{"verdict": NaN}'])
 async def test_broken_json_is_a_problem(api, content):
-    """A body that is no JSON is refused with its place."""
+    """A body that is not JSON is refused."""
     headers = {"Content-Type": "application/json"}
-    answer = await api.key_client("propose").post(FEEDBACK, content=content, headers=headers)
-    assert_problem(answer, 400 if content == b"\xff" else 422)
+    response = await api.key_client("propose").post(FEEDBACK, content=content, headers=headers)
+    assert_problem(response, 400 if content == b"\xff" else 422)
 
 
 async def test_a_body_of_another_type_is_refused(api):
-    """A form, which other sites can send without asking, is not read as JSON."""
-    answer = await api.key_client("propose").post(FEEDBACK, content=b'{"verdict":"right"}',
+    """A body of another content type, such as a cross-site form, is not parsed as JSON."""
+    response = await api.key_client("propose").post(FEEDBACK, content=b'{"verdict":"right"}',
                                                 headers={"Content-Type": "text/plain"})  # fmt: skip
-    assert_problem(answer, 422)
+    assert_problem(response, 422)
 
 
 def body_chunks(total, size=100_000):
-    """A body in parts, its length not told."""
+    """Return a chunked body of `total` bytes, without a Content-Length."""
 
     async def stream():
         for begin in range(0, total, size):
@@ -144,29 +144,29 @@ def body_chunks(total, size=100_000):
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_over_one_megabyte_is_refused(api, chunked):
-    """The limit holds whether the length is told or not; one byte less is read."""
-    program = api.key_client("propose")
+    """A body over the limit gets 413, with and without a Content-Length; a body at the limit is read."""
+    client = api.key_client("propose")
     for size, status in ((BODY_LIMIT_BYTES, 422), (BODY_LIMIT_BYTES + 1, 413)):
         content = body_chunks(size) if chunked else b"x" * size
         headers = {"Content-Type": "application/json"}
-        answer = await program.post(FEEDBACK, content=content, headers=headers)
-        assert_problem(answer, status)
+        response = await client.post(FEEDBACK, content=content, headers=headers)
+        assert_problem(response, status)
 
 
-async def test_a_body_that_never_comes_ends(api, monkeypatch):
-    """A client that sends half a body and waits is let go."""
+async def test_incomplete_body_times_out(api, monkeypatch):
+    """A client that stops sending its body gets 408."""
     monkeypatch.setattr(request_guard, "BODY_TIMEOUT_S", 0.05)
 
-    async def half():
+    async def partial_body():
         yield b"{"
         await asyncio.Event().wait()
 
-    answer = await api.key_client("propose").post(FEEDBACK, content=half())
-    assert_problem(answer, 408)
+    response = await api.key_client("propose").post(FEEDBACK, content=partial_body())
+    assert_problem(response, 408)
 
 
 async def test_a_disconnected_client_is_not_an_error(api, lines):
-    """A client that goes away while it sends leaves one line with status 499."""
+    """A client that disconnects while sending is logged with status 499."""
     messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
     sent = []
 
@@ -188,8 +188,8 @@ async def test_a_disconnected_client_is_not_an_error(api, lines):
     assert [line["status"] for line in lines] == [499]
 
 
-async def test_each_request_leaves_one_line_without_secrets(api, lines):
-    """The line has method, route, status, duration, trace id and key prefix; no secret and no query."""
+async def test_each_request_is_logged_once_without_secrets(api, lines):
+    """A request log has method, route, status, duration, trace id and key prefix, but no secret or query."""
     secret = api.create_key("read", name="laptop")
     client = api.anonymous_client(
         headers={"Authorization": f"Bearer {secret}", "Cookie": f"trimtab_session={SECRET}"}
@@ -209,30 +209,30 @@ async def test_each_request_leaves_one_line_without_secrets(api, lines):
 
 
 async def test_requests_are_counted_by_template(api):
-    """Metrics see the route's template and a known method, never what a client made up."""
-    program = api.key_client("read")
-    await program.get(f"/api/series/{'a' * 32}")
-    await program.request("BREW", "/api/status")
-    await program.get("/assets/whatever.js")
+    """Metrics use the route template and a known method, never text from the client."""
+    client = api.key_client("read")
+    await client.get(f"/api/series/{'a' * 32}")
+    await client.request("BREW", "/api/status")
+    await client.get("/assets/whatever.js")
     assert api.requests == [
         ("GET", "/api/series/{series_id}", 404), ("other", "/api/status", 405), ("GET", "static", 404),
     ]  # fmt: skip
 
 
 async def test_a_callers_trace_id_is_kept(api):
-    """A W3C traceparent goes through, so that one id runs through all logs; nonsense is replaced."""
+    """A valid W3C traceparent is used; an invalid one is replaced."""
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
-    answer = await api.anonymous_client().get(
+    response = await api.anonymous_client().get(
         "/api/health/live", headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
     )
-    assert answer.headers["x-trace-id"] == trace
-    odd = await api.anonymous_client().get("/api/health/live", headers={"traceparent": "evil\r"})
-    assert re.fullmatch("[0-9a-f]{32}", odd.headers["x-trace-id"])
+    assert response.headers["x-trace-id"] == trace
+    invalid = await api.anonymous_client().get("/api/health/live", headers={"traceparent": "evil\r"})
+    assert re.fullmatch("[0-9a-f]{32}", invalid.headers["x-trace-id"])
 
 
 @pytest.mark.parametrize("path", ["/", "/api-docs", "/api/health/live", "/api/status", "/nothing", "/login"])
-async def test_every_answer_carries_the_security_headers(api, path):
-    """Pages, JSON and errors alike: no foreign code, no framing, no sniffing, no referrer."""
+async def test_every_response_has_the_security_headers(api, path):
+    """Pages, JSON and errors have the security headers."""
     headers = (await api.anonymous_client().get(path)).headers
     policy = {part.split()[0]: part.split()[1:] for part in headers["content-security-policy"].split(";")}
     assert policy["default-src"] == ["'self'"]
@@ -242,22 +242,22 @@ async def test_every_answer_carries_the_security_headers(api, path):
     assert headers["referrer-policy"] == "no-referrer"
 
 
-async def test_answers_of_the_api_are_not_cached(api):
-    """What is true now is asked for each time."""
+async def test_api_responses_are_not_cached(api):
+    """API responses have Cache-Control: no-store."""
     for path in ("/api/status", "/api/session", "/api/metrics"):
         assert (await api.anonymous_client().get(path)).headers["cache-control"] == "no-store"
 
 
 async def test_the_body_of_a_validation_error_is_not_repeated(api):
-    """A value in a body may be a secret: the problem names the field, not the value."""
-    answer = await api.key_client("propose").post(FEEDBACK, json={"verdict": SECRET, SECRET: 1})
-    body = assert_problem(answer, 422, "body.verdict")
+    """A validation error names the field, not the value, which may be a secret."""
+    response = await api.key_client("propose").post(FEEDBACK, json={"verdict": SECRET, SECRET: 1})
+    body = assert_problem(response, 422, "body.verdict")
     assert {"where": "body.verdict"}.items() <= body["errors"][0].items()
     assert SECRET not in str([e["message"] for e in body["errors"]])
 
 
 async def test_websockets_are_not_served(api):
-    """There is no other protocol that could go around the door."""
+    """A WebSocket connection is closed."""
     transport = httpx.ASGITransport(api.app)
     sent = []
 
@@ -274,14 +274,14 @@ async def test_websockets_are_not_served(api):
 
 
 async def test_probes_are_logged_at_debug_level(api):
-    """Health and metrics are asked for every few seconds: only a scrape that fails is told as others are."""
+    """Successful health and metrics requests are logged at debug level, a refused scrape at info level."""
     with capture_logs() as lines:
         client = api.anonymous_client()
         for path in ("/api/health/live", "/api/health/ready", "/api/metrics", "/api/status"):
             await client.get(path)
         await api.anonymous_client("10.0.0.7").get("/api/metrics")
-    said = [(line["log_level"], line["route"]) for line in lines if line["event"] == "request"]
-    assert said == [
+    logged = [(line["log_level"], line["route"]) for line in lines if line["event"] == "request"]
+    assert logged == [
         ("debug", "/api/health/live"), ("debug", "/api/health/ready"), ("debug", "/api/metrics"),
         ("info", "/api/status"), ("info", "/api/metrics"),
     ]  # fmt: skip

@@ -24,67 +24,67 @@ UNKNOWN_ID = "f" * 32
 
 @pytest.fixture
 def api():
-    """Twenty-five series of one host."""
+    """Return an API with 25 series of one host."""
     api = ApiHarness()
     api.live.views = {key.id: series_view(key) for key in KEYS}
     return api
 
 
 @pytest.fixture
-def program(api):
-    """A program that may read."""
+def reader(api):
+    """Return a client with the scope read."""
     return api.key_client("read")
 
 
 def ulid(number):
-    """A ULID whose order is that of the number."""
+    """Return a ULID that sorts by the number."""
     return f"01JGFJJZ00{number:016d}"
 
 
 def parse_strict_json(text):
-    """Parsed as JSON that knows no NaN."""
+    """Parse JSON; fail the test on NaN or Infinity."""
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
 
 
-async def test_a_series_has_the_agreed_shape(program):
-    """A series shows what the dashboard is promised, times in ISO 8601."""
-    series = parse_strict_json((await program.get(f"/api/series/{KEYS[1].id}")).text)
+async def test_series_has_the_documented_fields(reader):
+    """A series has the documented fields and ISO 8601 times."""
+    series = parse_strict_json((await reader.get(f"/api/series/{KEYS[1].id}")).text)
     assert set(series) == SERIES_FIELDS
     assert series["series"] == 'cpu{core="1"}'
     assert series["labels"] == {"core": "1"}
     assert series["time"] == "2026-01-01T00:00:00.000Z"
 
 
-async def test_unknown_is_null(api, program):
-    """NaN, infinity and None all go out as null."""
-    odd = series_view(
+async def test_unknown_is_null(api, reader):
+    """NaN, infinity and None are null in JSON."""
+    unknown_view = series_view(
         KEYS[0], time=None, value=NAN, anomaly_score=None, yhat=float("inf"), yhat_lower=NAN, learning_s=40.0
     )
-    api.live.views[odd.id] = odd
-    series = parse_strict_json((await program.get(f"/api/series/{odd.id}")).text)
+    api.live.views[unknown_view.id] = unknown_view
+    series = parse_strict_json((await reader.get(f"/api/series/{unknown_view.id}")).text)
     unknown = ("time", "value", "anomaly_score", "yhat", "yhat_lower", "anomaly_id")
     assert [series[name] for name in unknown] == [None] * 6
     assert series["learning_s"] == 40
 
 
-async def test_series_page_by_cursor(program):
-    """Following `next` shows every series once."""
-    seen, after, pages = [], None, 0
+async def test_series_page_by_cursor(reader):
+    """Following `next` returns every series once."""
+    ids, after, pages = [], None, 0
     while pages == 0 or after:
         query = {"limit": 10, "sort": "name"} | ({"after": after} if after else {})
-        page = (await program.get("/api/series", params=query)).json()
+        page = (await reader.get("/api/series", params=query)).json()
         assert page["total"] == 25
-        seen += [item["id"] for item in page["items"]]
+        ids += [item["id"] for item in page["items"]]
         after, pages = page["next"], pages + 1
     assert pages == 3
-    assert sorted(seen) == sorted(key.id for key in KEYS)
+    assert sorted(ids) == sorted(key.id for key in KEYS)
 
 
-async def test_series_are_searched_and_filtered(program):
-    """Search and source reach the live view."""
-    found = (await program.get("/api/series", params={"search": 'core="12"'})).json()
+async def test_series_are_searched_and_filtered(reader):
+    """Series are searched by words and filtered by source."""
+    found = (await reader.get("/api/series", params={"search": 'core="12"'})).json()
     assert [item["labels"]["core"] for item in found["items"]] == ["12"]
-    assert (await program.get("/api/series?source=other")).json() == {"items": [], "total": 0, "next": None}
+    assert (await reader.get("/api/series?source=other")).json() == {"items": [], "total": 0, "next": None}
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ async def test_series_are_searched_and_filtered(program):
         ("/api/anomalies/81JGFJJZ000000000000000000", "anomaly_id"),  # over 128 bits
     ],
 )
-async def test_wrong_parameters_say_what_is_wanted(program, path, words):
-    """A parameter of a wrong form is a 422 that names it and shows the right form."""
-    assert_problem(await program.get(path), 422, words)
+async def test_invalid_parameter_is_refused(reader, path, words):
+    """An invalid parameter gets 422 with its name or the expected format."""
+    assert_problem(await reader.get(path), 422, words)
 
 
 @pytest.mark.parametrize(
@@ -127,24 +127,24 @@ async def test_wrong_parameters_say_what_is_wanted(program, path, words):
         f"/api/anomalies/{ulid(404)}",
     ],
 )
-async def test_unknown_ids_are_not_found(program, path):
-    """An id of the right form that nobody has is a 404."""
-    assert_problem(await program.get(path), 404)
+async def test_unknown_ids_are_not_found(reader, path):
+    """A well-formed unknown id gets 404."""
+    assert_problem(await reader.get(path), 404)
 
 
 def append_scores(api, key, n, **columns):
-    """One row a second, the newest one second ago."""
+    """Append one row per second; the newest is one second old."""
     for row in range(n):
         here = {name: [column[row]] for name, column in columns.items()}
         api.score_log.append([key], tick_scores("host", START - (n - row) * SECOND, [float(row)], **here))
 
 
-async def test_scores_come_by_column(api, program):
-    """The last hour of a series comes as equally long columns, unknown as null."""
+async def test_scores_are_columns(api, reader):
+    """The last hour of a series is returned as columns of equal length, with null for unknown."""
     append_scores(api, KEYS[0], 4000, anomaly_score=[0.5] * 4000)
-    answer = parse_strict_json((await program.get(f"/api/series/{KEYS[0].id}/scores?points=20000")).text)
-    columns = answer["columns"]
-    assert set(answer) == {"id", "series", "unit", "columns"}
+    response = parse_strict_json((await reader.get(f"/api/series/{KEYS[0].id}/scores?points=20000")).text)
+    columns = response["columns"]
+    assert set(response) == {"id", "series", "unit", "columns"}
     assert list(columns) == ["time", "value", "anomaly_score", "yhat", "yhat_lower", "yhat_upper"]
     assert {len(column) for column in columns.values()} == {3600}
     assert columns["time"][0] == iso(START - 3600 * SECOND)
@@ -153,32 +153,32 @@ async def test_scores_come_by_column(api, program):
     assert columns["yhat"] == [None] * 3600
 
 
-async def test_scores_of_a_window(api, program):
-    """`since` is in, `until` is out, offsets are understood."""
+async def test_scores_of_a_window(api, reader):
+    """`since` is inclusive, `until` is exclusive, and UTC offsets are accepted."""
     append_scores(api, KEYS[0], 100)
     query = {"since": "2026-01-01T00:59:00+01:00", "until": "2025-12-31T23:59:03.000000000Z"}
-    answer = (await program.get(f"/api/series/{KEYS[0].id}/scores", params=query)).json()
-    assert answer["columns"]["time"] == [iso(START - s * SECOND) for s in (60, 59, 58)]
+    response = (await reader.get(f"/api/series/{KEYS[0].id}/scores", params=query)).json()
+    assert response["columns"]["time"] == [iso(START - s * SECOND) for s in (60, 59, 58)]
 
 
-async def test_a_series_without_scores_has_empty_columns(program):
-    """Nothing known is an empty picture, not an error."""
-    answer = (await program.get(f"/api/series/{KEYS[0].id}/scores")).json()
-    assert set(map(len, answer["columns"].values())) == {0}
+async def test_a_series_without_scores_has_empty_columns(reader):
+    """A series without scores has empty columns."""
+    response = (await reader.get(f"/api/series/{KEYS[0].id}/scores")).json()
+    assert set(map(len, response["columns"].values())) == {0}
 
 
-async def test_status_shows_engine_and_sources(api, program):
-    """Status carries version, readiness, the engine's numbers and each source."""
+async def test_status_shows_engine_and_sources(api, reader):
+    """The status has version, readiness, engine values and each source."""
     api.live.readiness_state = (False, "history of prometheus")
     api.live.statuses = [
         SourceStatus("host", SourceState.UP, 5.0, 120, START, "this machine"),
         SourceStatus("prometheus", SourceState.STARTING, 15.0, warm_progress=0.25),
     ]
-    answer = parse_strict_json((await program.get("/api/status")).text)
-    assert (answer["version"], answer["ready"]) == ("0.1.0", False)
-    assert answer["waiting_for"] == "history of prometheus"
-    assert answer["engine"] == {"uptime_s": 1.0, "ticks": 1, "streams": 0}
-    up, starting = answer["sources"]
+    response = parse_strict_json((await reader.get("/api/status")).text)
+    assert (response["version"], response["ready"]) == ("0.1.0", False)
+    assert response["waiting_for"] == "history of prometheus"
+    assert response["engine"] == {"uptime_s": 1.0, "ticks": 1, "streams": 0}
+    up, starting = response["sources"]
     assert up == {
         "name": "host", "state": "up", "interval_s": 5.0, "series": 120, "since": iso(START),
         "detail": "this machine", "left_out": 0, "warm_progress": None,
@@ -186,47 +186,47 @@ async def test_status_shows_engine_and_sources(api, program):
     assert (starting["state"], starting["since"], starting["warm_progress"]) == ("starting", None, 0.25)
 
 
-async def test_health_tells_ready_from_starting(api):
-    """Live is always 200; ready is 503 with what it waits for until the engine ticks."""
+async def test_readiness_while_starting(api):
+    """Live is always 200; ready is 503 with what the engine waits for until it ticks."""
     client = api.anonymous_client()
     assert (await client.get("/api/health/live")).json() == {"status": "ok"}
     assert (await client.get("/api/health/ready")).json() == {
         "status": "ready", "waiting_for": "", "problem": "",
     }  # fmt: skip
     api.live.readiness_state = (False, "host")
-    answer = await client.get("/api/health/ready")
-    assert answer.status_code == 503
-    assert answer.json() == {"status": "starting", "waiting_for": "host", "problem": ""}
+    response = await client.get("/api/health/ready")
+    assert response.status_code == 503
+    assert response.json() == {"status": "starting", "waiting_for": "host", "problem": ""}
 
 
 async def test_an_unusable_store_is_not_ready(api):
-    """While the store is unusable ready is 503; a probe, which needs no key, is not told where it is."""
+    """While the store is unusable, ready is 503 without the store's path."""
     api.live.problem_text = "/data/joe/trimtab.db is gone"
-    answer = await api.anonymous_client().get("/api/health/ready")
-    assert answer.status_code == 503
-    assert (answer.json()["status"], "joe" in answer.text) == ("failing", False)
-    assert answer.json()["problem"].startswith("the store is unusable")
+    response = await api.anonymous_client().get("/api/health/ready")
+    assert response.status_code == 503
+    assert (response.json()["status"], "joe" in response.text) == ("failing", False)
+    assert response.json()["problem"].startswith("the store is unusable")
 
 
 async def test_metrics_are_prometheus_text(api):
-    """Metrics have the media type that Prometheus asks for."""
-    answer = await api.anonymous_client().get("/api/metrics")
-    assert answer.text == METRICS
-    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    """Metrics have the media type of the Prometheus text format."""
+    response = await api.anonymous_client().get("/api/metrics")
+    assert response.text == METRICS
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
-async def test_anomalies_page_newest_first(api, program):
-    """Following `next` shows every anomaly once, newest first; a full last page has no next."""
+async def test_anomalies_page_newest_first(api, reader):
+    """Following `next` returns every anomaly once, newest first; a full last page has no `next`."""
     for number in range(20):
         api.store.save_anomaly(anomaly_of(KEYS[0], ulid(number)))
-    seen, after = [], None
+    ids, after = [], None
     for _ in range(2):
         query = {"limit": 10} | ({"after": after} if after else {})
-        page = (await program.get("/api/anomalies", params=query)).json()
-        seen += [item["id"] for item in page["items"]]
+        page = (await reader.get("/api/anomalies", params=query)).json()
+        ids += [item["id"] for item in page["items"]]
         after = page["next"]
     assert after is None
-    assert seen == [ulid(number) for number in reversed(range(20))]
+    assert ids == [ulid(number) for number in reversed(range(20))]
 
 
 @pytest.mark.parametrize(
@@ -243,8 +243,8 @@ async def test_anomalies_page_newest_first(api, program):
         ({"series_id": KEYS[0].id}, "a"),
     ],
 )
-async def test_anomalies_are_filtered(api, program, query, found):
-    """Each filter reaches the store."""
+async def test_anomalies_are_filtered(api, reader, query, found):
+    """Anomalies are filtered by each parameter."""
     end, late = START + 10 * SECOND, START + 100 * SECOND
     other = SeriesKey.of("prometheus", "latency")
     rows = [
@@ -255,15 +255,15 @@ async def test_anomalies_are_filtered(api, program, query, found):
     ]
     for row in rows:
         api.store.save_anomaly(row)
-    items = (await program.get("/api/anomalies", params=query)).json()["items"]
+    items = (await reader.get("/api/anomalies", params=query)).json()["items"]
     assert "".join("abcd"[int(item["id"][10:])] for item in items) == found
 
 
-async def test_an_anomaly_has_the_agreed_shape(api, program):
-    """An anomaly shows its band at the peak, with unknown as null, and what people said."""
+async def test_anomaly_has_the_documented_fields(api, reader):
+    """An anomaly has its expected range at the peak, null for unknown, and its feedback."""
     api.store.save_anomaly(anomaly_of(KEYS[0], ulid(1), value=NAN, expected=NAN, direction=Direction.ABSENT))
-    answer = parse_strict_json((await program.get(f"/api/anomalies/{ulid(1)}")).text)
-    assert answer == {
+    response = parse_strict_json((await reader.get(f"/api/anomalies/{ulid(1)}")).text)
+    assert response == {
         "id": ulid(1), "series_id": KEYS[0].id, "series": 'cpu{core="0"}', "source": "host",
         "labels": {"core": "0"}, "start": iso(START), "end": None, "peak_time": iso(START), "score": 1.5,
         "direction": "absent", "value": None, "expected": None, "lower": 0.5, "upper": 1.5,
@@ -271,20 +271,20 @@ async def test_an_anomaly_has_the_agreed_shape(api, program):
     }  # fmt: skip
 
 
-async def test_feedback_is_kept_and_replaced(api):
-    """A person's word on an anomaly is stored under the key's name; a later one replaces it."""
+async def test_feedback_is_stored_and_replaced(api):
+    """Feedback is stored under the name of its key; later feedback replaces it."""
     api.store.save_anomaly(anomaly_of(KEYS[0], ulid(1)))
-    person = api.anonymous_client(
+    ann = api.anonymous_client(
         headers={"Authorization": f"Bearer {api.create_key('read', 'propose', name='ann')}"}
     )
     path = f"/api/anomalies/{ulid(1)}"
-    answer = await person.post(f"{path}/feedback", json={"verdict": "wrong", "note": "backup <b>"})
-    assert answer.status_code == 201
+    response = await ann.post(f"{path}/feedback", json={"verdict": "wrong", "note": "backup <b>"})
+    assert response.status_code == 201
     expected = {"verdict": "wrong", "note": "backup <b>", "author": "ann", "time": iso(START)}
-    assert answer.json() == expected
-    assert (await person.get(path)).json()["feedback"] == [expected]
-    await person.post(f"{path}/feedback", json={"verdict": "right"})
-    assert [word.verdict for word in api.store.feedback(ulid(1))] == [Verdict.RIGHT]
+    assert response.json() == expected
+    assert (await ann.get(path)).json()["feedback"] == [expected]
+    await ann.post(f"{path}/feedback", json={"verdict": "right"})
+    assert [feedback.verdict for feedback in api.store.feedback(ulid(1))] == [Verdict.RIGHT]
 
 
 @pytest.mark.parametrize(
@@ -297,28 +297,30 @@ async def test_feedback_is_kept_and_replaced(api):
         [],
     ],
 )
-async def test_feedback_of_another_form_is_refused(api, body):
-    """Only right or wrong, a note of 2,000 characters and nothing else."""
+async def test_malformed_feedback_is_refused(api, body):
+    """Feedback is right or wrong with a note of at most 2,000 characters."""
     api.store.save_anomaly(anomaly_of(KEYS[0], ulid(1)))
-    answer = await api.key_client("propose").post(f"/api/anomalies/{ulid(1)}/feedback", json=body)
-    assert_problem(answer, 422)
+    response = await api.key_client("propose").post(f"/api/anomalies/{ulid(1)}/feedback", json=body)
+    assert_problem(response, 422)
     assert api.store.feedback_by_key == {}
 
 
-async def test_feedback_on_nothing_is_not_found(api):
-    """An anomaly that is not there takes no feedback."""
-    answer = await api.key_client("propose").post(
+async def test_feedback_on_an_unknown_anomaly_is_not_found(api):
+    """Feedback on an unknown anomaly gets 404."""
+    response = await api.key_client("propose").post(
         f"/api/anomalies/{ulid(9)}/feedback", json={"verdict": "right"}
     )
-    assert_problem(answer, 404)
+    assert_problem(response, 404)
 
 
-async def test_keys_are_made_listed_and_revoked(api):
-    """The secret is in the answer to its making and nowhere else; a revoked key is refused at once."""
+async def test_keys_are_created_listed_and_revoked(api):
+    """Only the creation response has the secret; a revoked key is refused immediately."""
     admin = api.key_client("admin")
-    made = await admin.post("/api/keys", json={"name": "grafana", "scopes": ["read"], "expires_in_days": 1})
-    assert made.status_code == 201
-    key = made.json()
+    created = await admin.post(
+        "/api/keys", json={"name": "grafana", "scopes": ["read"], "expires_in_days": 1}
+    )
+    assert created.status_code == 201
+    key = created.json()
     assert key["expires"] == "2026-01-02T00:00:00.000Z"
     holder = api.anonymous_client(headers={"Authorization": f"Bearer {key['secret']}"})
     assert (await holder.get("/api/status")).status_code == 200
@@ -341,13 +343,13 @@ async def test_keys_are_made_listed_and_revoked(api):
         ({"name": "taken", "scopes": ["read"]}, 409),
     ],
 )
-async def test_wrong_keys_are_not_made(api, body, status):
-    """A key needs a free name, known scopes and a time to live above zero."""
+async def test_invalid_keys_are_not_created(api, body, status):
+    """A key needs an unused name, known scopes and a positive lifetime."""
     api.create_key("read", name="taken")
     assert_problem(await api.key_client("admin").post("/api/keys", json=body), status)
 
 
-def test_iso_and_back():
-    """The clock of the tests is the time that the answers show."""
+def test_start_time_of_the_fake_clock():
+    """START is the start of 2026 in UTC."""
     assert datetime.fromtimestamp(START / 1e9, UTC).isoformat() == "2026-01-01T00:00:00+00:00"
     assert np.datetime64(START, "ns") == np.datetime64("2026-01-01T00:00:00")
