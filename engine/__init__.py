@@ -1,1 +1,1 @@
-"""The running system: sources, sensing, store, API and dashboard around the models."""
+"""The running system: sources, detection, incidents, actions, storage, API and dashboard."""

@@ -253,7 +253,7 @@ class ForecastService:
 
     async def _report_refused(self, refused: Mapping[str, str]) -> None:
         for version, why in refused.items():
-            log.error("model_refused", version=version, why=why)
+            log.error("model_refused", version=version, reason=why)
             await self._append_audit(
                 "model refused", f"{MODEL_NAME}/{version}", ENGINE_ACTOR, {"why": why[:1000]}
             )
@@ -268,7 +268,7 @@ class ForecastService:
         if why:
             self._problems[what] = why
             if why != before:
-                log.warning("model_work_failed", why=why)
+                log.warning("model_work_failed", reason=why)
 
     def _version_views(self, index: ModelIndex) -> tuple[ModelVersion, ...]:
         roles = {index.previous: "previous", index.challenger: "challenger", index.champion: "champion"}

@@ -176,7 +176,7 @@ class Retraining:
         try:
             result = await self._process("retrain", {"id": run_id, "by": by}, self._on_progress)
         except ModelProcessError as error:
-            log.warning("training_failed", why=str(error))
+            log.warning("training_failed", error=str(error))
             self._record_failure(run_id, by, str(error))
             self._last_attempt += int(
                 (min(self.scheduler.every, FAILURE_COOLDOWN_S) - self.scheduler.every) * _NS

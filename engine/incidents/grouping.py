@@ -31,7 +31,7 @@ MERGE_MIN_SURPRISE = 4.0
 REOPEN_WINDOW_S = 1800.0
 """A resolved incident reopens when the same entity is anomalous again within this time."""
 MIN_SHARED_RATIO = 0.2
-"""Ratio of past events (0..1) in which two linked entities moved together."""
+"""Share of past events (0..1) in which two linked entities moved together."""
 MIN_LIFT = 20.0
 """That ratio must also be this many times the ratio expected by chance."""
 

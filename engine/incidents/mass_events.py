@@ -10,7 +10,7 @@ from trimtab.engine.incidents.series_directory import EVERYWHERE, SeriesDirector
 WINDOW_NS = 120_000_000_000
 """Anomalies that began within this time count as simultaneous."""
 MIN_RATIO = 0.3
-"""Ratio of the monitored series, or of one source's series, that must be anomalous."""
+"""Share of the monitored series, or of one source's series, that must be anomalous."""
 WHOLE_SOURCE_RATIO = 0.8
 """Ratio that suffices for a source with only one or two entities."""
 MIN_SERIES = 10

@@ -16,7 +16,7 @@ PAST_WEEKS = 4
 INITIAL_THRESHOLD = 0.65
 """Severity threshold during the first week."""
 BUDGET_RATIO = 0.5
-"""Ratio of the weekly budget that the threshold is set for, so that an uneven week stays within the budget.
+"""Share of the weekly budget that the threshold is set for, so that an uneven week stays within the budget.
 """
 REPEAT_NS = 1_800_000_000_000
 """An incident of the same cause is not notified again within this time after the previous one ended."""

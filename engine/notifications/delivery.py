@@ -256,7 +256,7 @@ class NotificationDelivery:
         """Record the channel's problem ("" = none); log only changes, not every attempt."""
         previous, channel.problem = channel.problem, problem
         if problem and problem != previous:
-            log.warning("notification_channel_failing", notifier=channel.notifier.name, why=problem)
+            log.warning("notification_channel_failing", notifier=channel.notifier.name, reason=problem)
         elif previous and not problem:
             log.info("notification_channel_recovered", notifier=channel.notifier.name)
         self._on_problem("; ".join(self.problems()))

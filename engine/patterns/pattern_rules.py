@@ -30,7 +30,7 @@ def cache_thrash(view: EntityView) -> PatternFinding | None:
     low = known_max([ramp(ratio.current, 0.85, 0.65), drop])
     churn = evictions.current / misses.current if misses is not None and misses.current > 0 else _NAN
     churn_strength = evictions.elevation(1.5, 3.0) if math.isnan(churn) else ramp(churn, 0.15, 0.5)
-    per_miss = "" if math.isnan(churn) else f", {format_quantity(churn)} for per_miss miss"
+    per_miss = "" if math.isnan(churn) else f", {format_quantity(churn)} for each miss"
     memory_ratio = view.memory_ratio
     return weigh_evidence(
         [

@@ -89,10 +89,10 @@ async def compile_in_subprocess(folder: Path, detectors: tuple[str, ...]) -> Non
     reason = await _run_compiler(folder, detectors)
     is_deleted: bool = bool(reason) and await asyncio.to_thread(kernel_cache.delete_kernels, folder)
     if is_deleted:
-        log.warning("cached_kernels_unusable", why=reason)
+        log.warning("cached_kernels_unusable", reason=reason)
         reason = await _run_compiler(folder, detectors)
     if reason:
-        log.warning("kernel_process_failed", why=reason)
+        log.warning("kernel_process_failed", reason=reason)
 
 
 async def _run_compiler(folder: Path, detectors: tuple[str, ...]) -> str:

@@ -163,7 +163,7 @@ class RecommendationService:
         return kept
 
     async def _facts(self, wanting: Sequence[Incident]) -> list[TargetFacts]:
-        """Of every target of a kind that a pattern asks for."""
+        """Return the facts of every target of a kind that a pattern names a remedy for."""
         kinds = {name.partition(".")[0] for i in wanting for match in i.patterns for name in match.remedies}
         return await self.target_facts(kinds)
 

@@ -217,7 +217,7 @@ async def build_action_components(
     undo = Undo(journal, _id_factory(clock))
 
     def report_to_operator(action: Action, message: str) -> None:
-        log.warning("action_needs_operator", action=action.id, subject=action.subject, words=message)
+        log.warning("action_needs_operator", action=action.id, subject=action.subject, reason=message)
         live.publish("action", action)
 
     guarded_series = GuardedSeries(ledger, incidents, live, state_store)

@@ -49,7 +49,7 @@ class SelfMetrics:
         problem = await self._store_problem()
         if problem != self.live.problem():
             if problem:
-                log.error("store_unusable", why=problem)
+                log.error("store_unusable", reason=problem)
             else:
                 log.info("store_usable_again")
         self.live.set_problem(problem)

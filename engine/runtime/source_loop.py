@@ -225,7 +225,7 @@ class SourceLoop:
         for incident in changed:
             self.context.live.publish("incident", incident)
         for notice in notices:
-            log.warning("incident", kind=notice.kind, title=notice.incident.title, why=notice.why)
+            log.warning("incident", kind=notice.kind, title=notice.incident.title, reason=notice.why)
         if notices and self.context.notifications is not None:
             await self.context.notifications.enqueue(notices)
 

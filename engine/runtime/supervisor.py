@@ -201,5 +201,5 @@ class Supervisor:
 
 
 def error_on_one_line(error: SettingsError) -> str:
-    """Return the error message joined into source line."""
+    """Return the error message joined into one line."""
     return "; ".join(str(error).splitlines())

@@ -62,7 +62,7 @@ class Guardrails(Section):
     """Maximum age of the newest sample, in intervals of its source."""
     window: Duration = 600.0
     window_present: Ratio = 0.9
-    """Ratio of the samples of `window` that must be present."""
+    """Share of the samples of `window` that must be present."""
     suspicion: Duration = 21_600.0
     """How far back the data is checked for a sudden zero or a changed unit, which block actions."""
     unit_jump: float = Field(100.0, gt=1)
@@ -90,7 +90,7 @@ class Guardrails(Section):
     per_hour: int = Field(6, ge=1)
     per_day: int = Field(20, ge=1)
     targets_share: Ratio = 0.1
-    """Ratio of all targets, at least one target, that may be changed ..."""
+    """Share of all targets, at least one target, that may be changed ..."""
     targets_within: Duration = 600.0
     """... within this time."""
 
@@ -106,10 +106,10 @@ class Guardrails(Section):
     """Maximum age of a plan when it is executed."""
     approval_life: Duration = 900.0
     mass_series: Ratio = 0.3
-    """Ratio of other series, at least `mass_series_least`, whose anomalies suspend all actions."""
+    """Share of other series, at least `mass_series_least`, whose anomalies suspend all actions."""
     mass_series_least: int = Field(5, ge=1)
     mass_sources: Ratio = 0.45
-    """Ratio of sources whose absence suspends all actions."""
+    """Share of sources whose absence suspends all actions."""
     settle: Duration = 300.0
     """Time after a start during which no action runs."""
 

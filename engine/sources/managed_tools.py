@@ -96,7 +96,7 @@ class ToolsSource(NoHistory):
                 try:
                     await asyncio.to_thread(self._save_or_load_names, self._stored_metric_names, target)
                 except StoreError as error:
-                    log.warning("metric_names_not_stored", tool=target[0], why=str(error))
+                    log.warning("metric_names_not_stored", tool=target[0], error=str(error))
         self._disabled_targets = disabled
 
     def _save_or_load_names(self, store: KeyValueStore, target: tuple[str, str]) -> None:

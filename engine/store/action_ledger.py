@@ -296,7 +296,7 @@ def _write_anchor(locked_anchor: LockedAnchor, head: Head) -> None:
     try:
         locked_anchor.write(head)
     except StoreError as error:
-        log.error("audit_anchor_write_failed", seq=head[0], why=str(error))
+        log.error("audit_anchor_write_failed", seq=head[0], error=str(error))
 
 
 def _chain_head(connection: Connection, anchored: Head | None) -> Head:

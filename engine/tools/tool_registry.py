@@ -125,7 +125,7 @@ class ToolRegistry:
                 view, problem=f"{name} did not answer all requests within {self._deadlines.read_s:g} s"
             )
         for problem in slot.record_subjects(target, subject_names(view)):
-            log.warning("mode_without_effect", tool=name, why=problem)
+            log.warning("mode_without_effect", tool=name, reason=problem)
         return view
 
     def _slot(self, name: str) -> ToolSlot:

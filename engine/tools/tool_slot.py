@@ -65,7 +65,7 @@ class LoadedTool:
         try:
             await run_contained(self.tool.close(), timeout_s)
         except (ToolFaultError, ToolError, TimeoutError) as error:
-            log.warning("tool_close_failed", tool=self.tool.name, why=redact_text(str(error)))
+            log.warning("tool_close_failed", tool=self.tool.name, error=redact_text(str(error)))
 
 
 @dataclass(slots=True)

@@ -53,7 +53,7 @@ CACHE_THRASH = PatternMatch(
 
 
 class FakeCache(FakeTool):
-    """A cache of 64 MiB; `made` holds each one that was engine, by name, the newest last."""
+    """A cache of 64 MiB; `made` holds each one that was built, by name, the newest last."""
 
     made: ClassVar[dict[str, list["FakeCache"]]] = {}
     memory: ClassVar[dict[tuple[str, str], Any]] = {}

@@ -16,13 +16,13 @@ DISK = SeriesKey.of("prometheus", "node_disk_io_50%_time", {"device": "sda", "jo
 
 
 def ulid(number: int) -> str:
-    """The number-th id, in the alphabet of ULIDs."""
+    """Return a valid ULID that sorts by the number."""
     return f"01K{number:023d}"
 
 
-def ids_of(things):
-    """The ids of these objects."""
-    return [thing.id for thing in things]
+def ids_of(records):
+    """Return the ids of these records."""
+    return [record.id for record in records]
 
 
 class EventStoreContract:
@@ -37,7 +37,7 @@ class EventStoreContract:
         opened.close()
 
     def test_an_anomaly_is_read_as_saved(self, store):
-        """Every field survives; unknown expected are NaN, infinite ones stay infinite."""
+        """A stored anomaly has every field; NaN and infinity are preserved."""
         saved = anomaly_of(
             CPU, ulid(1), end=START + 9, score=inf, lower=-inf, detectors=("a", "b"), reason="x"
         )
@@ -49,13 +49,13 @@ class EventStoreContract:
         assert isnan(unknown.expected)
 
     def test_saving_an_anomaly_again_updates_it(self, store):
-        """The same id is one row."""
+        """Saving an anomaly with a stored id updates its row."""
         store.save_anomaly(anomaly_of(CPU, ulid(1)))
         store.save_anomaly(anomaly_of(CPU, ulid(1), end=START + 5, reason="recovered"))
         assert [(a.end, a.reason) for a in store.anomalies()] == [(START + 5, "recovered")]
 
     def test_ended_anomalies_are_deleted_oldest_first(self, store):
-        """Ended anomalies are deleted with their feedback, up to the limit; open ones stay."""
+        """Ended anomalies are deleted with their feedback, up to the limit; open anomalies stay."""
         store.save_anomaly(anomaly_of(CPU, ulid(0), start=START - SECOND))
         for i in range(1, 6):
             store.save_anomaly(anomaly_of(CPU, ulid(i), end=START + i))
@@ -66,7 +66,7 @@ class EventStoreContract:
         assert len(store.feedback(ulid(4))) == 1
 
     def test_ended_keys_with_a_prefix_are_deleted(self, store):
-        """Expired or revoked keys with these prefixes are deleted; live and other ones stay."""
+        """Expired or revoked keys with these prefixes are deleted; all other keys stay."""
         rows = [
             ("ts_a", 10, None), ("ts_b", None, 10), ("ts_c", 99, None), ("ts_d", None, None),
             ("tl_e", 10, 5), ("tt_f", 10, 10), ("txs_g", 10, None),
@@ -75,18 +75,18 @@ class EventStoreContract:
             store.save_key(ApiKey(ulid(i), prefix, prefix, f"{i:064}", ("read",), i, expires, revoked))
         assert store.delete_keys(("ts_", "tl_"), 50, 2) == 2
         assert store.delete_keys(("ts_", "tl_"), 50, 2) == 1
-        left = store.keys()
-        assert [key.name for key in left] == ["ts_c", "ts_d", "tt_f", "txs_g"]
+        remaining = store.keys()
+        assert [key.name for key in remaining] == ["ts_c", "ts_d", "tt_f", "txs_g"]
 
     def test_several_anomalies_are_saved_atomically(self, store):
-        """One that cannot be stored rolls back the others."""
+        """If one anomaly cannot be stored, none is."""
         store.save_anomalies(anomaly_of(CPU, ulid(i)) for i in (1, 2, 1))
         with pytest.raises(ValueError, match="int"):
             store.save_anomalies([anomaly_of(CPU, ulid(3)), anomaly_of(CPU, ulid(4), start="yesterday")])
         assert [a.id for a in store.anomalies()] == [ulid(2), ulid(1)]
 
-    def test_pages_follow_each_other_without_gap_or_repeat(self, store):
-        """Newest first by id; `after` continues behind the last id of the previous page."""
+    def test_pages_have_no_gap_or_repeat(self, store):
+        """Pages are newest first by id; `after` continues after the last id of the previous page."""
         store.save_anomalies(anomaly_of(CPU, ulid(i)) for i in range(25))
         pages, after = [], None
         while page := store.anomalies(after=after, limit=10):
@@ -102,22 +102,22 @@ class EventStoreContract:
             ({"series_id": CPU.id}, [2, 1]),
             ({"source": "prometheus"}, [4, 3]),
             ({"open_only": True}, [4, 1]),
-            ({"since": START + 20}, [4, 3, 1]),  # what ended before is left out
-            ({"until": START + 10}, [1]),  # what starts at the end is left out
+            ({"since": START + 20}, [4, 3, 1]),  # excludes anomalies that ended earlier
+            ({"until": START + 10}, [1]),  # exclusive
             ({"min_score": 3.0}, [4, 3]),
             ({"direction": "below"}, [3]),
             ({"search": "CPU"}, [2, 1]),
             ({"search": 'busy core="1"'}, [2, 1]),  # every word
             ({"search": "busy sda"}, []),
-            ({"search": "büro"}, [4, 3]),  # case ignored beyond ASCII
-            ({"search": "50%_t"}, [4, 3]),  # wildcards of SQL are plain letters
+            ({"search": "büro"}, [4, 3]),  # case-insensitive, also beyond ASCII
+            ({"search": "50%_t"}, [4, 3]),  # SQL wildcards are literal
             ({"search": "5_%"}, []),
             ({"search": "  "}, [4, 3, 2, 1]),
             ({"source": "host", "open_only": True, "search": "cpu", "after": ulid(2)}, [1]),
         ],
     )
     def test_filters_narrow_the_list(self, store, filters, expected):
-        """Each filter alone, and several together."""
+        """Anomalies are filtered by each parameter and by several together."""
         store.save_anomalies(
             [
                 anomaly_of(CPU, ulid(1), score=1.0),
@@ -140,7 +140,7 @@ class EventStoreContract:
             store.save_feedback(Feedback("nobody", Verdict.RIGHT, "", "me", START))
 
     def test_feedback_is_one_per_author(self, store):
-        """A later feedback replaces the first; they are listed oldest first."""
+        """Later feedback of an author replaces the earlier one; feedback is listed oldest first."""
         store.save_anomaly(anomaly_of(CPU, ulid(1)))
         for time, author, verdict in ((1, "ann", "right"), (2, "bob", "wrong"), (3, "ann", "wrong")):
             store.save_feedback(Feedback(ulid(1), Verdict(verdict), "noted", author, time))
@@ -149,7 +149,7 @@ class EventStoreContract:
         assert store.feedback(ulid(2)) == []
 
     def test_keys_include_revoked_and_expired_ones(self, store):
-        """Oldest first; saving a key again updates it."""
+        """Keys are listed oldest first; saving a key again updates it."""
         first = ApiKey("k1", "grafana", "tt_abc", "0" * 64, ("read", "ingest"), START, START + 5)
         second = replace(first, id="k2", hash="1" * 64, created=START + 1, expires=None)
         store.save_key(second)
@@ -158,7 +158,7 @@ class EventStoreContract:
         assert store.keys() == [replace(first, revoked=START + 3), second]
 
     def test_a_response_is_stored_for_a_day(self, store, clock):
-        """By key and route; after a day it is deleted and the key can be used again."""
+        """A response is stored by key and route for a day; then the key can be used again."""
         store.save_response("a", "/api/pause", 201, b"\x00{}", clock.now())
         assert store.stored_response("a", "/api/pause") == (201, b"\x00{}")
         assert store.stored_response("a", "/api/keys") is None
@@ -168,7 +168,7 @@ class EventStoreContract:
         assert store.stored_response("a", "/api/pause") == (409, b"")
 
     def test_series_are_stored_and_updated(self, store):
-        """Over a thousand series; a later save updates their metadata."""
+        """More than a thousand series are stored at once; a later save updates their metadata."""
         keys = [SeriesKey.of("host", "m", {"i": str(i), "name": 'a"\\\n'}) for i in range(1200)]
         store.save_series(SeriesInfo(key) for key in keys)
         store.save_series([SeriesInfo(keys[7], "bytes", "rate", "how much"), SeriesInfo(keys[8])])
@@ -176,7 +176,7 @@ class EventStoreContract:
         assert store.series(keys[1199].id) == SeriesInfo(keys[1199])
 
     def test_a_stale_engine_writes_nothing(self, store, url, clock):
-        """After a takeover every write of the older engine is refused, and its health reports it."""
+        """After a takeover, every write of the older engine raises LockedError, and its health reports it."""
         store.save_anomaly(anomaly_of(CPU, ulid(1)))
         newer = EventStore(url, clock.now, epoch=2).open()
         refused = [
@@ -197,14 +197,14 @@ class EventStoreContract:
         newer.close()
 
     def test_an_older_epoch_cannot_open_the_store(self, store, url, clock):
-        """A takeover needs a larger epoch, and the message names the stored one."""
+        """Opening a store with an older epoch raises LockedError with both epochs."""
         EventStore(url, clock.now, epoch=5).open().close()
         with pytest.raises(LockedError, match="with epoch 5, this engine has epoch 4"):
             EventStore(url, clock.now, epoch=4).open()
         assert store.highest_epoch() == 5
 
     def test_a_command_writes_with_the_stored_epoch(self, store, url, clock):
-        """A store without an epoch does not exclude the engine."""
+        """A store opened without an epoch does not lock out the engine."""
         command_store = EventStore(url, clock.now)
         command_store.save_key(ApiKey("k", "n", "p", "h", ("read",), START))
         command_store.close()
@@ -213,9 +213,9 @@ class EventStoreContract:
         assert store.health_problem() is None
 
     def test_saved_rows_survive_a_restart(self, store, url, clock):
-        """The store is closed and opened again."""
+        """Stored rows are read after the store is closed and reopened."""
         store.save_anomaly(anomaly_of(CPU, ulid(1), peak_time=START + SECOND))
         store.close()
-        again = EventStore(url, clock.now, epoch=2).open()
-        assert again.anomaly(ulid(1)).peak_time == START + SECOND
-        again.close()
+        reopened = EventStore(url, clock.now, epoch=2).open()
+        assert reopened.anomaly(ulid(1)).peak_time == START + SECOND
+        reopened.close()

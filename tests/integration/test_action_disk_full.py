@@ -3,16 +3,16 @@
 from tests.integration.test_store_disk import run_on_small_disk
 
 
-def test_on_a_full_disk_nothing_is_done_without_its_audit_row(tmp_path):
-    """It is refused, says what to do, and goes on by itself once there is stack."""
+def test_on_a_full_disk_no_action_runs_without_its_audit_row(tmp_path):
+    """It is refused, says what to do, and goes on by itself once there is space."""
     ballast = 'head -c 1000000 /dev/zero > "$0/ballast"'
-    said = run_on_small_disk(tmp_path, ballast, "fill", "tests.child_processes.action_process")
-    assert "disk is full" in said["acting"]
-    assert int(said["actions"]) > 5
+    output = run_on_small_disk(tmp_path, ballast, "fill", "tests.child_processes.action_process")
+    assert "disk is full" in output["acting"]
+    assert int(output["actions"]) > 5
 
 
-def test_on_a_read_only_disk_nothing_is_done(tmp_path):
+def test_on_a_read_only_disk_no_action_runs(tmp_path):
     """On a read-only disk neither actions nor pauses take effect; once it is writable, both do."""
-    said = run_on_small_disk(tmp_path, "true", "refuse", "tests.child_processes.action_process")
-    assert "read-only" in said["acting"]
-    assert said["actions"] == "2"
+    output = run_on_small_disk(tmp_path, "true", "refuse", "tests.child_processes.action_process")
+    assert "read-only" in output["acting"]
+    assert output["actions"] == "2"

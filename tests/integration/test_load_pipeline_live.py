@@ -1,4 +1,4 @@
-"""From two weeks of history in Prometheus to a served forecast, with kills and register_pickle models."""
+"""From two weeks of history in Prometheus to a served forecast, with kills and hostile models."""
 
 import hashlib
 import math
@@ -19,7 +19,7 @@ from trimtab.pipelines.model_registry.mlflow_registry import CHALLENGER, CHAMPIO
 from trimtab.pipelines.model_registry.model_store import ModelStore
 from trimtab.pipelines.training.pipeline_runs import PipelineRuns
 
-pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
+pytestmark = pytest.mark.filterwarnings(  # MLflow uses a deprecated feature of SQLAlchemy
     "ignore::sqlalchemy.exc.SADeprecationWarning"
 )
 DAYS, STEP_S, BLOCK_S = 14, 300, 64_800
@@ -84,9 +84,9 @@ def run_now(engine):
     return httpx.post(f"{engine.url}/api/pipelines/load/runs", headers=key, timeout=10, trust_env=False)
 
 
-def audit_details(engine, what):
+def audit_details(engine, kind):
     """Return the details of the audit entries of one kind."""
-    return [row["details"] for row in engine.list_all("audit") if row["what"] == what]
+    return [row["details"] for row in engine.list_all("audit") if row["what"] == kind]
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def register_pickle(registry, trace, pickled):
 @pytest.mark.slow
 @pytest.mark.trials
 def test_scheduled_champion_survives_kill_and_hostile_model(tmp_path, prometheus):
-    """A trained and served champion survives a kill during training and a register_pickle pickle."""
+    """A trained and served champion survives a kill during training and a registered pickle."""
     with trimtab_up(tmp_path, settings_for(prometheus)) as engine:
         wait_until(lambda: champion_of(engine), 900.0, 2.0)
         first = champion_of(engine)

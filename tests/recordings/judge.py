@@ -43,7 +43,7 @@ def first_matches(recording):
 class PatternTally:
     """Results of one pattern.
 
-    right, missed : recordings that show it, recognized or not; wrong : reported where it is not true
+    right, missed : recordings that show it, recognized or not; wrong : reports that are not true
     """
 
     right: int = 0
@@ -54,12 +54,12 @@ class PatternTally:
 
     @property
     def recall(self):
-        """Ratio of recordings with the pattern in which it was recognized."""
+        """Share of recordings with the pattern in which it was recognized."""
         return self.right / max(self.right + self.missed, 1)
 
     @property
     def precision(self):
-        """Ratio of reports that were true."""
+        """Share of reports that were true."""
         return self.right / max(self.right + self.wrong, 1)
 
 

@@ -25,7 +25,7 @@ _ACTING_MODES = frozenset({Mode.APPROVE, Mode.AUTO})
 class EmptyKeyValueStore:
     """Empty key-value store: only the running engine knows which tools an operator disabled."""
 
-    def get(self, name: str) -> Any:  # noqa: ANN401, ARG002 - the rack's port has them
+    def get(self, name: str) -> Any:  # noqa: ANN401, ARG002 - the tool registry's port has them
         """Return None: nothing is stored."""
         return None
 

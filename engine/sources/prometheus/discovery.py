@@ -169,7 +169,7 @@ def _call_optional(what: str, ask: Callable[[], T], otherwise: T) -> T:
     try:
         return ask()
     except SourceError as error:
-        log.info("api_not_available", what=what, why=str(error))
+        log.info("api_not_available", what=what, error=str(error))
         return otherwise
 
 

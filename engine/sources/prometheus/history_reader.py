@@ -191,7 +191,7 @@ class HistoryReader:
         except SourceError as error:
             self.failed_count += 1
             what = job.query or ", ".join(job.names[:3])
-            log.warning("history_chunk_skipped", metrics=what, why=str(error), skipped=self.failed_count)
+            log.warning("history_chunk_skipped", metrics=what, error=str(error), skipped=self.failed_count)
             return None
 
     def fetch(self, library: PrometheusApi, job: HistoryQuery) -> History:

@@ -135,7 +135,7 @@ class PrometheusSource:
             async with asyncio.timeout(self._settings.timeout):
                 config = (await self._client.get("/api/v1/status/config")).data["yaml"]
         except (SourceError, TimeoutError, KeyError, TypeError) as error:
-            log.info("scrape_interval_unknown", used_s=DEFAULT_INTERVAL_S, why=str(error))
+            log.info("scrape_interval_unknown", used_s=DEFAULT_INTERVAL_S, error=str(error))
             return DEFAULT_INTERVAL_S
         written = _SCRAPE_INTERVAL_PATTERN.search(config)
         return (duration_s(written[1]) if written else 0.0) or DEFAULT_INTERVAL_S
@@ -237,7 +237,7 @@ class PrometheusSource:
             started = (await self._client.get("/api/v1/status/runtimeinfo")).data["startTime"]
             return int(datetime.fromisoformat(started).timestamp() * NS)
         except (SourceError, KeyError, TypeError, ValueError) as error:
-            log.debug("server_start_time_unknown", why=str(error))
+            log.debug("server_start_time_unknown", error=str(error))
             return 0
 
     def _make_reading(self, watched: WatchedReading, *, complete: bool) -> Reading:
@@ -260,7 +260,7 @@ class PrometheusSource:
             self._discovery = await asyncio.to_thread(self._discover)
             self._replace_watched(await asyncio.to_thread(self._build_watched, self._discovery))
         except SourceError as error:
-            log.warning("rediscovery_failed", why=str(error))
+            log.warning("rediscovery_failed", error=str(error))
 
     async def history(self, now_ns: int) -> AsyncIterator[History]:
         """Yield two weeks of coarse history, then hours of fine history; the cost is logged first.

@@ -88,7 +88,7 @@ class UserQueries:
 
     def _record_error(self, name: str, why: str) -> None:
         if name not in self.errors:
-            log.warning("query_failed", query=name, why=why)
+            log.warning("query_failed", query=name, reason=why)
         self.errors[name] = why
         self.results[name] = self._unknown_values(name)
 

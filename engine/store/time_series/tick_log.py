@@ -137,7 +137,7 @@ class TickLog:
             size -= oldest.stat().st_size
             oldest.unlink()
             log.warning(
-                "logged_ticks_dropped", segment=str(oldest), why="the tick log is full: snapshots fail"
+                "logged_ticks_dropped", segment=str(oldest), reason="the tick log is full: snapshots fail"
             )
 
     def _write(self, data: bytes) -> None:

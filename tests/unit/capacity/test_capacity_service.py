@@ -81,7 +81,7 @@ class CapacityStack:
 
 
 async def test_what_is_wanted_now():
-    """Pods are summed; the answer has count, reason, path and both costs, and the metric is results."""
+    """Pods are summed; the answer has count, reason, path and both costs, and the metric is set."""
     stack = CapacityStack()
     stack.sample(12.0, 12.0, 4.0)
     found = await stack.step()
@@ -253,7 +253,7 @@ async def test_what_a_reload_adds_hears_of_its_past():
 
 
 async def test_a_past_that_cannot_be_read_is_left_out():
-    """What is new answers by the reactive rule, and what happens in the engine is results once."""
+    """What is new answers by the reactive rule, and what happens in the engine is recorded once."""
 
     async def broken():
         raise OSError("no more files")

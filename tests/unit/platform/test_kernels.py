@@ -136,7 +136,7 @@ async def test_unusable_kernels_are_deleted_and_compiled_again(tmp_path, compile
     with capture_logs() as lines:
         await compile_in_subprocess(tmp_path, ("default",))
     assert not (tmp_path / "b.nbi").exists()
-    assert [line["why"] for line in lines if line["log_level"] == "warning"] == ["UnpicklingError"]
+    assert [line["reason"] for line in lines if line["log_level"] == "warning"] == ["UnpicklingError"]
     assert is_complete(manifest_path(tmp_path, ("default",)))
 
 

@@ -31,7 +31,7 @@ def test_the_kind_defaults_to_the_name(tmp_path):
 
 
 def test_the_documented_example(tmp_path):
-    """The example of the documentation is loaded as settings_class."""
+    """The example of the documentation is loaded as described."""
     text = "tools:\n  redis: {url: redis://localhost:6379/0, mode: approve, targets: [cache-1]}\n"
     redis = load(tmp_path, text).tools["redis"]
     assert redis.targets_of("redis") == ("cache-1",)
