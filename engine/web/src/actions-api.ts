@@ -1,4 +1,4 @@
-/** Reads and writes of the pages that are loaded when first asked for. */
+/** API calls of pages that are loaded on demand. */
 
 import { type Query, read, write } from "./api.ts";
 import type { Change, Effect, Incident, Recommendation, Value } from "./incidents-api.ts";
@@ -120,7 +120,7 @@ export interface Target {
   problem: string;
 }
 
-/** Had it been auto: actions, and how what they were for ended without them. */
+/** Number of actions that mode auto would have run, by outcome without them. */
 export interface ShadowSummary {
   actions: number;
   over: number;

@@ -1,9 +1,9 @@
-/** What happened, in words. Pure. */
+/** Describe anomalies, series and detectors. Pure functions. */
 
 import { NBSP, clock, duration, range, value } from "./format.ts";
 import type { Anomaly, Direction, Series } from "./types.ts";
 
-/** A value against its band; null = unknown. */
+/** A value with its expected range; null = unknown. */
 export interface ObservedValue {
   value: number | null;
   lower: number | null;
@@ -15,7 +15,7 @@ export function observedInSeries(s: Series): ObservedValue {
   return { value: s.value, lower: s.yhat_lower, upper: s.yhat_upper, expected: s.yhat };
 }
 
-/** Where a value lies against its band; null = within, or unknown. */
+/** Return on which side of the expected range a value is; null = inside, or unknown. */
 export function deviationSide(a: ObservedValue): "above" | "below" | null {
   if (a.value === null) return null;
   if (a.upper !== null && a.value > a.upper) return "above";
@@ -27,7 +27,7 @@ function times(ratio: number): string {
   return ratio >= 10 ? String(Math.round(ratio)) : ratio.toFixed(1);
 }
 
-/** `3.2× above`, `12 MiB below`: the factor where it says something, else the distance. */
+/** `3.2× above`, `12 MiB below`: a factor where it is meaningful, else the distance. */
 function distanceText(from: number, edge: number, where: "above" | "below", unit: string): string {
   const ratio = where === "above" ? from / edge : edge / from;
   if (from > 0 && edge > 0 && ratio >= 1.5 && ratio < 1000) return `${times(ratio)}× ${where}`;
@@ -36,7 +36,7 @@ function distanceText(from: number, edge: number, where: "above" | "below", unit
   return `${shown} ${where}`;
 }
 
-/** `3.2× above expected 0.4–0.9 s`; `within expected 4–12 %`; `expected band not known yet`. */
+/** `3.2× above expected 0.4–0.9 s`; `within expected 4–12 %`; `expected range unknown`. */
 export function deviationText(a: ObservedValue, unit: string, direction?: Direction): string {
   const known = a.lower !== null || a.upper !== null;
   const expected = known ? `expected ${range(a.lower, a.upper, unit)}` : "";
@@ -53,7 +53,7 @@ export function observedAtPeak(a: Anomaly): ObservedValue {
   return { value: a.value, lower: a.lower, upper: a.upper, expected: a.expected };
 }
 
-/** Seconds that an anomaly has lasted. */
+/** Return the duration of an anomaly in seconds. */
 export function anomalyDurationS(a: Anomaly, now: number): number {
   return ((a.end === null ? now : Date.parse(a.end)) - Date.parse(a.start)) / 1000;
 }
@@ -67,13 +67,13 @@ const ENDINGS: Record<string, string> = {
 
 const BY_PATTERN = "pattern:";
 
-/** The pattern that found it, `cache thrash`; null = it is unusual by itself. */
+/** Return the pattern that found it, `cache thrash`; null = the series is anomalous on its own. */
 export function patternOf(a: Anomaly): string | null {
   const found = a.detectors.find((name) => name.startsWith(BY_PATTERN));
   return found?.slice(BY_PATTERN.length).replaceAll("_", " ") ?? null;
 }
 
-/** The sentence that says what happened. */
+/** Summarise an anomaly: start, deviation, and duration or end. */
 export function anomalySummary(a: Anomaly, unit: string, now: number): string {
   const start = clock(Date.parse(a.start), now);
   const span = duration(anomalyDurationS(a, now));
@@ -108,7 +108,7 @@ const DETECTORS: [RegExp, string][] = [
   [/river/, "detector from River"],
 ];
 
-/** A detector's name, and what it looks at. */
+/** Describe what a detector looks at. */
 export function detectorText(name: string): string {
   return DETECTORS.find(([pattern]) => pattern.test(name.toLowerCase()))?.[1] ?? "";
 }
@@ -134,7 +134,7 @@ const UNIT_ENDINGS: [RegExp, string][] = [
   [/_seconds(_p\d+)?$/, "s"],
 ];
 
-/** The unit of a metric whose series is not at hand, from its name (Prometheus' own convention). */
+/** Return the unit implied by a metric name (Prometheus naming convention). */
 export function unitOfMetric(metric: string): string {
   return UNIT_ENDINGS.find(([pattern]) => pattern.test(metric))?.[1] ?? "";
 }

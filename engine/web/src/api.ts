@@ -1,10 +1,10 @@
-/** The API: typed reads, guarded writes, and errors that can be shown as they are. */
+/** HTTP API: typed reads, writes with CSRF token and idempotency key, and errors with readable texts. */
 
 import { shared } from "./shared-state.ts";
 import type { Anomaly, AnomalyDetail, Page, Scores, Series, Session, Status, Verdict } from "./types.ts";
 import { remember, rememberAll } from "./units.ts";
 
-/** An answer that is not what was asked for, or none at all (status 0). */
+/** An error response; status 0 = no response. */
 export class ApiError extends Error {
   constructor(
     readonly status: number,
@@ -15,7 +15,7 @@ export class ApiError extends Error {
   }
 }
 
-/** undefined = not asked yet; null = signed out. */
+/** The signed-in session; undefined = not requested yet, null = signed out. */
 export const session = shared<Session | null | undefined>(undefined);
 
 export type Query = Record<string, string | number | boolean | undefined>;
@@ -57,7 +57,7 @@ export async function read<T>(path: string, query: Query, signal?: AbortSignal):
   return (await response.json()) as T;
 }
 
-/** A key for one write; works where `crypto.randomUUID` does not (plain HTTP). */
+/** Return an idempotency key; works without `crypto.randomUUID`, which plain HTTP lacks. */
 function onceKey(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 }
@@ -136,7 +136,7 @@ export async function giveFeedback(id: string, verdict: Verdict, note: string): 
   await write("POST", `anomalies/${encodeURIComponent(id)}/feedback`, { verdict, note });
 }
 
-/** Who we are; null where nobody is signed in. */
+/** Load the session; null if nobody is signed in. */
 export async function loadSession(): Promise<void> {
   try {
     session.set(await read<Session>("session", {}));

@@ -1,4 +1,4 @@
-/** The frame around every page. */
+/** The application: session, header, banners, page and footer. */
 
 import { useEffect, useRef } from "preact/hooks";
 import { loadSession, session } from "./api.ts";
@@ -16,7 +16,7 @@ import { pageRouteOf } from "./routes.ts";
 import type { Route } from "./router.ts";
 import { shared, useShared } from "./shared-state.ts";
 
-/** Why we could not even ask user we are. */
+/** Whether the session could not be requested. */
 const unreachable = shared(false);
 
 async function startSession(): Promise<void> {
@@ -76,7 +76,7 @@ export function App() {
   );
 }
 
-/** `#main` belongs to the router, so the jump is made by hand. */
+/** The router owns the hash, so the jump to `#main` is done here. */
 function skipToContent(event: Event): void {
   event.preventDefault();
   document.getElementById("main")?.focus();

@@ -1,10 +1,10 @@
-/** Columns of scores made ready for drawing. Pure. Times are ms since 1970. */
+/** Columns of scores prepared for drawing. Pure functions. Times are ms since 1970. */
 
 import { clock, count, range, score, value } from "./format.ts";
 import type { Columns, Scores } from "./types.ts";
 
 export interface ChartData extends Columns<number> {
-  /** What is laid over the value, as a forecast is: a column for each line of it. */
+  /** Overlay columns, such as a forecast: one per line. */
   more?: (number | null)[][];
 }
 
@@ -19,7 +19,7 @@ export function parseScores(scores: Scores): ChartData {
   return { ...scores.columns, time: scores.columns.time.map((t) => Date.parse(t)) };
 }
 
-/** `old` with the rows of `more` that are newer, without rows before `since`. */
+/** Return `old` plus the newer rows of `more`, without rows before `since`. */
 export function appendRows(old: ChartData, more: ChartData, since: number): ChartData {
   const last = old.time.at(-1) ?? -Infinity;
   const drop = lowerBound(old.time, since);
@@ -30,7 +30,7 @@ export function appendRows(old: ChartData, more: ChartData, since: number): Char
   return out;
 }
 
-/** Index of the first time that is not before `t`. */
+/** Return the index of the first time that is not before `t`. */
 export function lowerBound(times: readonly number[], t: number): number {
   let low = 0;
   let high = times.length;
@@ -42,7 +42,7 @@ export function lowerBound(times: readonly number[], t: number): number {
   return low;
 }
 
-/** The usual distance between rows (median), ms; 0 where there is none. */
+/** Return the median distance between rows, ms; 0 if there are fewer than two. */
 export function usualStep(times: readonly number[]): number {
   const steps = times.slice(1).map((t, i) => t - (times[i] ?? t));
   steps.sort((a, b) => a - b);
@@ -52,8 +52,8 @@ export function usualStep(times: readonly number[]): number {
 const BAND: ReadonlySet<Key> = new Set(["yhat", "yhat_lower", "yhat_upper"]);
 
 /**
- * Only what is known: a row of nulls in every hole, so that a line never runs over it, and no band before the
- * first score, for until then it is still being learnt and as wide as a guess.
+ * Insert a row of nulls in every gap, so that no line crosses it, and remove the band before the first score,
+ * when it is not learnt yet.
  */
 export function withGaps(d: ChartData, factor = 6): ChartData {
   const widest = usualStep(d.time) * factor;
@@ -72,7 +72,7 @@ export function withGaps(d: ChartData, factor = 6): ChartData {
   return out;
 }
 
-/** Smallest and largest known number, or null. */
+/** Return the smallest and largest known number, or null. */
 export function extent(xs: readonly (number | null | undefined)[]): [number, number] | null {
   let low = Infinity;
   let high = -Infinity;
@@ -84,7 +84,7 @@ export function extent(xs: readonly (number | null | undefined)[]): [number, num
   return low <= high ? [low, high] : null;
 }
 
-/** Limits of the y axis: all values, and of the band what does not press them flat. */
+/** Return the limits of the y axis: all values, and the band as far as it does not flatten them. */
 export function yLimits(d: Pick<ChartData, "value" | "yhat_lower" | "yhat_upper">): [number, number] {
   const seen = extent(d.value);
   const band = [extent(d.yhat_lower), extent(d.yhat_upper)] as const;
@@ -98,7 +98,7 @@ export function yLimits(d: Pick<ChartData, "value" | "yhat_lower" | "yhat_upper"
   return [positive ? Math.max(0, low - pad) : low - pad, high + pad];
 }
 
-/** The picture in one sentence, for those who do not see it. */
+/** Describe the chart in one sentence, for screen readers. */
 export function summary(d: ChartData, unit: string, anomalies: number, now: number): string {
   const seen = extent(d.value);
   const first = d.time[0];

@@ -1,4 +1,4 @@
-/** What is new, as it happens: server-sent events, with a patient way back when the connection goes. */
+/** Server-sent events of the engine, with reconnection and exponential backoff. */
 
 import { loadSession, session, streamAddress } from "./api.ts";
 import { shared } from "./shared-state.ts";
@@ -8,17 +8,17 @@ import type { Anomaly } from "./types.ts";
 export type ConnectionState = "connecting" | "live" | "lost" | "paused";
 
 export const connection = shared<ConnectionState>("connecting");
-/** Goes up whenever something visible may have changed. */
+/** Counter that increases whenever visible data may have changed. */
 export const refreshSignal = shared(0);
-/** When we last lastUpdate from the engine, ms; null = never. */
+/** Time of the last response or event of the engine, ms; null = never. */
 export const lastUpdate = shared<number | null>(null);
-/** The newestAnomaly anomaly and incident events, for those who listen rather than look. */
+/** The newest anomaly and incident events, for screen readers. */
 export const newestAnomaly = shared<Anomaly | null>(null);
 export const newestIncident = shared<Incident | null>(null);
 
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30_000;
-/** Without any event for so long we ask all the same: sources may be slow, sources may be silent. */
+/** Without an event for this long, data is requested anyway. */
 const IDLE_MS = 15_000;
 
 let stream: EventSource | null = null;
@@ -47,7 +47,7 @@ function onError(): void {
   wait = Math.min(LONGEST_WAIT_MS, wait * 1.7);
 }
 
-/** A stream says nothing about why it was refused, so ask who we are first. */
+/** EventSource does not report why it was refused, so check the session first. */
 async function verifySessionAndStart(): Promise<void> {
   try {
     await loadSession();
@@ -89,7 +89,7 @@ export function stop(): void {
   stream = null;
 }
 
-/** Try at once, for the impatient. */
+/** Reconnect now, without waiting for the backoff. */
 export function reconnect(): void {
   wait = FIRST_WAIT_MS;
   stop();
@@ -107,7 +107,7 @@ function followVisibility(): void {
   }
 }
 
-/** Follow the session and the page's followVisibility from now on. */
+/** Connect while there is a session and the page is visible. */
 export function startFollowing(): void {
   document.addEventListener("visibilitychange", followVisibility);
   window.addEventListener("online", reconnect);

@@ -1,4 +1,4 @@
-/** A forecast laid over the rows of its series, and held against what came. Pure. Times are ms since 1970. */
+/** Add forecasts to chart data and compare earlier forecasts with samples. Pure functions. Times are ms since 1970. */
 
 import { type ChartData, KEYS, empty, lowerBound, usualStep } from "./chart-data.ts";
 import { NBSP, count, duration, plural, value } from "./format.ts";
@@ -11,11 +11,11 @@ export interface ForecastRows {
   values: Record<string, Column>;
 }
 
-/** Quantiles of what is ahead, and of what had been forecast; the columns of `Drawn.more` in this order. */
+/** Quantiles of the forecast and of the earlier forecast, in the order of the columns of `ChartData.more`. */
 export const FORECAST_QUANTILES = ["0.05", "0.5", "0.9", "0.95", "0.99"];
 export const EARLIER_QUANTILES = ["0.05", "0.5", "0.95"];
 
-/** A row is the mean of the step that ends with it, so the first one holds from when the forecast was made. */
+/** A row is the mean of the step that ends with it, so the first row also holds from the time the forecast was made. */
 export function forecastRows(f: Forecast): ForecastRows {
   const rows = Math.max(...Object.values(f.values).map((column) => column.length), 0);
   const time = Array.from({ length: rows }, (_, i) => Date.parse(f.start) + i * f.step_s * 1000);
@@ -27,7 +27,7 @@ export function earlierForecastRows(b: EarlierForecast): ForecastRows {
   return { time: b.times.map((t) => Date.parse(t)), values: b.values };
 }
 
-/** `column` at other times, on straight lines between neighbouring rows; null beyond them and across holes. */
+/** Interpolate a quantile linearly at other times; null outside the rows and across gaps. */
 export function interpolated(times: readonly number[], rows: ForecastRows, quantile: string): Column {
   const column = rows.values[quantile] ?? [];
   const widest = 1.5 * usualStep(rows.time);
@@ -41,7 +41,7 @@ export function interpolated(times: readonly number[], rows: ForecastRows, quant
   });
 }
 
-/** The rows with the forecast's own behind them, its quantiles in `more`, and what had been forecast until it starts. */
+/** Append the forecast to the rows, with its quantiles in `more`, and the earlier forecast until it starts. */
 export function withForecast(d: ChartData, ahead: ForecastRows, before: ForecastRows | null): ChartData {
   const last = d.time.at(-1) ?? -Infinity;
   const coming = ahead.time.filter((t) => t > last);
@@ -61,11 +61,11 @@ export function withForecast(d: ChartData, ahead: ForecastRows, before: Forecast
 export interface ForecastAccuracy {
   rows: number;
   inside: number;
-  /** Mean distance of the median, in the series' unit. */
+  /** Mean absolute error of the median, in the unit of the series. */
   off: number;
 }
 
-/** How what had been forecast turned out, over the rows that are shown, each a mean of `step` ms; null = nothing to compare. */
+/** Compare the earlier forecast with the shown rows, each the mean of `step` ms; null = nothing to compare. */
 export function forecastAccuracy(d: ChartData, before: ForecastRows, step: number): ForecastAccuracy | null {
   const found: ForecastAccuracy = { rows: 0, inside: 0, off: 0 };
   before.time.forEach((t, i) => {
@@ -79,13 +79,13 @@ export function forecastAccuracy(d: ChartData, before: ForecastRows, step: numbe
   return found.rows === 0 ? null : { ...found, off: found.off / found.rows };
 }
 
-/** Mean of the known values after `from`, up to `to`. */
+/** Return the mean of the known values after `from`, up to `to`. */
 function meanBetween(d: ChartData, from: number, to: number): number | null {
   const seen = d.value.slice(lowerBound(d.time, from + 1), lowerBound(d.time, to + 1)).filter((v) => v !== null);
   return seen.length === 0 ? null : seen.reduce((sum, v) => sum + v, 0) / seen.length;
 }
 
-/** `11 of the 12 values that were forecast 1 h before came to lie within 5–95 % ...` */
+/** `Forecasts made 1 h earlier: 11 of 12 values fell within the 5–95 % band ...` */
 export function accuracyText(c: ForecastAccuracy, lead_s: number, unit: string): string {
   const values = plural(c.rows, "value", "values");
   return (
@@ -99,7 +99,7 @@ export function historyConfidenceText(f: Forecast): string {
   return `${duration(f.past_s)} of history: ${f.confidence} confidence`;
 }
 
-/** Who forecasts: `load, version 4`. */
+/** Name the model of a forecast: `load, version 4`. */
 export function modelText(f: Forecast): string {
   const name = f.model.replaceAll("_", " ");
   return f.version === "" ? name : `${name}, version ${f.version}`;

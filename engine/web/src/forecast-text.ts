@@ -1,16 +1,16 @@
-/** What is scaled, and models, in words. Pure. */
+/** Describe capacity and models. Pure functions. */
 
 import { NBSP, count, number, plural, range, value } from "./format.ts";
 import type { Capacity, Estimate, ModelVersion } from "./planning-api.ts";
 
-/** `6 replicas`; a count of bytes as bytes. */
+/** `6 replicas`; a count of bytes with its unit. */
 export function countText(n: number | null, kind: string): string {
   if (n === null) return `an unknown number of ${kind}`;
   if (kind === "bytes") return value(n, "B");
   return n === 1 && kind.endsWith("s") ? `1 ${kind.slice(0, -1)}` : `${count(n)} ${kind}`;
 }
 
-/** What decided how many are wanted. */
+/** Explain the wanted count. */
 export function reasonText(c: Capacity): string {
   if (c.wanted === null) return capital(sentence(c.problem || "not known yet"));
   const load = value(c.load, c.unit);
@@ -29,7 +29,7 @@ function sentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
-/** A sentence begins large; a name of the settings stays as it is. */
+/** Capitalise a sentence unless it starts with a settings key. */
 const capital = (text: string): string => text.replace(/^[a-z](?=[a-z]* )/, (letter) => letter.toUpperCase());
 
 const SOURCES: Record<Estimate["source"], string> = {
@@ -46,7 +46,7 @@ export function estimateText(e: Estimate | null, unit: string): string {
   return `${shown} (${range(e.low, e.high, unit)} in 9 of 10 cases, ${SOURCES.learnt})`;
 }
 
-/** `12 → 14.4 a day (+2.4)`, in whatever currency the settings are; null = nobody set what one costs. */
+/** `12 → 14.4 per day (+2.4)`, in the currency of the settings; null = no price is set. */
 export function costText(c: Capacity): string | null {
   const { cost_per_day: now, wanted_cost_per_day: then } = c;
   if (now === null && then === null) return null;
@@ -56,7 +56,7 @@ export function costText(c: Capacity): string | null {
   return `${number(now)} → ${number(then)} per day (${more > 0 ? "+" : "−"}${number(Math.abs(more))})`;
 }
 
-/** KEDA's trigger for it, as an engine at `engine` (without the last slash) is asked. */
+/** Return a KEDA trigger that reads the wanted count from the engine at `engine` (no trailing slash). */
 export function kedaYaml(name: string, engine: string): string {
   return `triggers:                            # in a KEDA ScaledObject
 - type: metrics-api
@@ -82,12 +82,12 @@ export const CAPACITY_YAML = `capacity:
 export interface MetricInfo {
   name: string;
   help: string;
-  /** 1 = more is better, -1 = less is, else the value it should have. */
+  /** 1 = higher is better, -1 = lower is better, else the ideal value. */
   wanted: number;
   share: boolean;
 }
 
-/** Figures by which models are judged; see `backtest_load.Figures`. */
+/** Metrics of the evaluation of load models. */
 export const METRICS: Record<string, MetricInfo> = {
   pinball: { name: "loss", help: "Pinball loss over all quantiles, scaled by the error of seasonal naive. The promotion gate uses it.", wanted: -1, share: false },
   mase: { name: "error of the median", help: "Mean absolute scaled error (MASE)", wanted: -1, share: false },
@@ -105,7 +105,7 @@ export interface MetricRow {
   better: "better" | "worse" | "";
 }
 
-/** A version beside the champion of its time and seasonal naive, all on the same windows. */
+/** Return the metrics of a version with those of the champion and seasonal naive on the same windows. */
 export function metricRows({ figures }: ModelVersion): MetricRow[] {
   return Object.entries(METRICS).flatMap(([key, figure]) => {
     const [mine, other, naive] = ["challenger", "champion", "seasonal_naive"].map((who) => figures[`${who}.${key}`] ?? null);
@@ -115,7 +115,7 @@ export function metricRows({ figures }: ModelVersion): MetricRow[] {
   });
 }
 
-/** How far from what is wanted, the one against the other; what is as good says nothing. */
+/** Compare two metrics by their distance from the ideal; equal ones give "". */
 function compareToTarget(mine: number, other: number | null, wanted: number): MetricRow["better"] {
   if (other === null || Number.isNaN(wanted)) return "";
   const off = (x: number): number => (wanted === -1 ? x : wanted === 1 ? -x : Math.abs(x - wanted));
@@ -123,16 +123,16 @@ function compareToTarget(mine: number, other: number | null, wanted: number): Me
   return Math.abs(gap) < 1e-6 ? "" : gap < 0 ? "better" : "worse";
 }
 
-/** An error, with as many digits as tell two models apart. */
+/** Format an error with enough digits to tell two models apart. */
 export const errorText = (x: number | null | undefined): string =>
   typeof x !== "number" ? "–" : x < 10 && !Number.isInteger(x) ? x.toFixed(3) : number(x);
 
-/** A figure as it is read: a share in %, a count whole, an error plain. */
+/** Format a metric: shares in %, counts whole, errors plain. */
 export function metricText(key: string, x: number | null): string {
   return METRICS[key]?.share ? value(x, "ratio") : errorText(x);
 }
 
-/** `−6 %`, what changed against the other; points for shares. */
+/** Format the difference of two metrics: `−6 %`; points for shares. */
 export function differenceText(key: string, mine: number | null, other: number | null): string {
   if (mine === null || other === null || key === "points") return "";
   const signed = (x: number, text: string): string => `${x < 0 ? "−" : "+"}${text}`;
@@ -145,7 +145,7 @@ export function differenceText(key: string, mine: number | null, other: number |
 
 export const seriesCountText = (n: number): string => plural(n, "series", "series");
 
-/** How what serves does, beside how it did at the gate. */
+/** Describe the live error of the serving version, with its error at the promotion gate. */
 export function liveErrorText(error: number | null, serving: ModelVersion | undefined): string {
   if (error === null) return "The live error is not known yet.";
   const gate = serving?.figures["challenger.pinball"];

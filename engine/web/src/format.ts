@@ -1,7 +1,7 @@
-/** Numbers, units and times as people read them. Pure. */
+/** Format numbers, units and times. Pure functions. */
 
 const DASH = "–";
-/** A number and its unit stay on one line. */
+/** Keeps a number and its unit on one line. */
 export const NBSP = "\u00a0";
 
 const ALIASES: Record<string, string> = {
@@ -40,7 +40,7 @@ const BINARY: [number, string][] = [
   [2 ** 10, "Ki"],
 ];
 
-/** Whether a unit counts bytes, which are written in powers of 1024. */
+/** Return whether a unit counts bytes, which are written in powers of 1024. */
 export const isBytes = (unit: string): boolean => /^(B|bytes?)(\/s)?$/.test(unit);
 
 const SPANS: [number, string][] = [
@@ -54,12 +54,12 @@ const SPANS: [number, string][] = [
 ];
 
 export interface Scale {
-  /** Divide by this, then write `suffix`. */
+  /** Divide by this number, then append `suffix`. */
   divisor: number;
   suffix: string;
 }
 
-/** How values as large as `magnitude` are written in their unit. */
+/** Return the scale for values of this magnitude. */
 export function scaleFor(magnitude: number, unit: string): Scale {
   const known = ALIASES[unit] ?? unit;
   const size = Math.abs(magnitude);
@@ -80,7 +80,7 @@ function digits(x: number, decimals: number): string {
   return x.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals, useGrouping: true });
 }
 
-/** About three significant digits; whole numbers stay whole. */
+/** Format a number with about three significant digits; whole numbers stay whole. */
 export function number(x: number): string {
   if (!Number.isFinite(x)) return x > 0 ? "∞" : x < 0 ? "−∞" : DASH;
   const size = Math.abs(Number(x.toPrecision(3)));
@@ -103,12 +103,12 @@ export function value(x: number | null | undefined, unit: string): string {
   return joined(number(tidy(x / divisor)), suffix);
 }
 
-/** 0.29 / 0.01 is 28.999999999999996; nobody wants to read that. */
+/** Remove floating-point noise: 0.29 / 0.01 is 28.999999999999996. */
 function tidy(x: number): number {
   return Number(x.toPrecision(12));
 }
 
-/** `0.4–0.9 GiB`: one unit for both ends; bytes that lie far apart have each their own. */
+/** `0.4–0.9 GiB`: one unit for both ends; bytes far apart have a unit each. */
 export function range(lower: number | null, upper: number | null, unit: string): string {
   if (lower === null && upper === null) return DASH;
   if (lower === null) return `up to ${value(upper, unit)}`;
@@ -121,7 +121,7 @@ export function range(lower: number | null, upper: number | null, unit: string):
   return joined(low.startsWith("−") || high.startsWith("−") ? `${low} to ${high}` : `${low}–${high}`, suffix);
 }
 
-/** Labels of an axis: one unit for all, as many decimals as the step needs. */
+/** Format the labels of an axis: one unit, as many decimals as the step needs. */
 export function axis(splits: readonly number[], unit: string): string[] {
   const top = Math.max(...splits.map(Math.abs), 0);
   const { divisor, suffix } = scaleFor(top, unit);
@@ -130,20 +130,20 @@ export function axis(splits: readonly number[], unit: string): string[] {
   return splits.map((x) => joined(digits(tidy(x / divisor), decimals).replace("-", "−"), suffix));
 }
 
-/** As few decimals as show a step, at most six. */
+/** Return the number of decimals that a step needs, at most six. */
 function decimalsOf(step: number): number {
   if (step <= 0) return 0;
   const fitting = [0, 1, 2, 3].find((d) => Math.abs(step * 10 ** d - Math.round(step * 10 ** d)) < 1e-6);
   return fitting ?? Math.min(6, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
 }
 
-/** A score: above 1 is an anomaly. */
+/** Format a score; above 1 is an anomaly. */
 export function score(x: number | null | undefined): string {
   if (x === null || x === undefined || Number.isNaN(x)) return DASH;
   return x >= 100 ? digits(x, 0) : x >= 10 ? digits(x, 1) : digits(x, 2);
 }
 
-/** How long, in seconds: `45 s`, `4 min`, `1 h 12 min`, `2 d 3 h`. */
+/** Format a duration in seconds: `45 s`, `4 min`, `1 h 12 min`, `2 d 3 h`. */
 export function duration(seconds: number): string {
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
@@ -176,7 +176,7 @@ export function learning(seconds: number): string {
 
 const two = (n: number): string => String(n).padStart(2, "0");
 
-/** Time of day where the reader is; with the day where it is another one than today. */
+/** Format the local time of day, with the date if it is not today. */
 export function clock(time: number, now: number, withSeconds = true): string {
   const at = new Date(time);
   const day = new Date(now).toDateString() === at.toDateString();
@@ -185,7 +185,7 @@ export function clock(time: number, now: number, withSeconds = true): string {
   return `${at.getDate()} ${at.toLocaleString("en", { month: "short" })} ${text}`;
 }
 
-/** Exact, for titles: local time with its zone, and UTC. */
+/** Format the exact time for tooltips: local time with zone, and UTC. */
 export function exactTime(time: number): string {
   const at = new Date(time);
   return `${at.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "long" })} · ${at.toISOString()}`;

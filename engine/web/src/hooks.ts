@@ -1,4 +1,4 @@
-/** Data that keeps itself fresh, the time of day, the address, and lists that arrow keys walk through. */
+/** Hooks: data that refreshes itself, current time, route, debounced input, and keyboard navigation of lists. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api.ts";
@@ -8,7 +8,7 @@ import { type Route, parse } from "./router.ts";
 export interface Loaded<T> {
   data: T | null;
   error: ApiError | null;
-  /** Load reload now. */
+  /** Load the data now. */
   reload: () => void;
 }
 
@@ -17,9 +17,9 @@ function asApiError(error: unknown): ApiError {
 }
 
 /**
- * Load at once and whenever `key` changes; then reload as the engine ticks, at most each `everyMs`.
- * What was there stays while something newer is on its way, and when it fails.
- * A key that starts otherwise (up to its first space) is another thing: the old data goes.
+ * Load at once and whenever `key` changes; then reload on events of the engine, at most each `everyMs`.
+ * Old data stays until newer data arrives, also when a load fails.
+ * The part of `key` before its first space names the item: when it changes, the old data is dropped.
  */
 export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T>, everyMs = 2000): Loaded<T> {
   const [state, setState] = useState<{ about: string; data: T | null; error: ApiError | null }>({
@@ -74,7 +74,7 @@ export function useLive<T>(key: string, load: (signal: AbortSignal) => Promise<T
   return { data: mine ? state.data : null, error: mine ? state.error : null, reload: () => now.current() };
 }
 
-/** The time, moving on each `everyMs`. */
+/** Return the current time, ms, updated each `everyMs`. */
 export function useNow(everyMs = 1000): number {
   const [now, setNow] = useState(Date.now());
   useEffect(() => {
@@ -95,7 +95,7 @@ export function useRoute(): Route {
   return route;
 }
 
-/** A value that follows `input` after it has rested for a moment. */
+/** Return `input` once it has not changed for `delayMs`. */
 export function useDebounced<T>(input: T, delayMs = 250): T {
   const [settled, setSettled] = useState(input);
   useEffect(() => {
@@ -105,7 +105,7 @@ export function useDebounced<T>(input: T, delayMs = 250): T {
   return settled;
 }
 
-/** Arrow keys, Home and End move between the links of a list. */
+/** Move the focus between the links of a list with arrow keys, Home and End. */
 export function moveRowFocus(event: KeyboardEvent): void {
   const step = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];
   const list = event.currentTarget as HTMLElement;

@@ -1,10 +1,10 @@
-/** Incidents, and values of knobs, in words. Pure. */
+/** Describe incidents, shadow actions and values of knobs. Pure functions. */
 
 import type { Knob } from "./actions-api.ts";
 import { NBSP, clock, count, duration, plural, value } from "./format.ts";
 import type { Incident, Recommendation, Shadow, Value } from "./incidents-api.ts";
 
-/** The sentences that tell an incident: when, how wide, who moved first, what it looks like. */
+/** Summarise an incident: start, extent, top suspect and matching pattern. */
 export function incidentSummary(incident: Incident, now: number): string {
   const { start, end, entities, anomaly_ids: ids, suspects, patterns } = incident;
   const begun = Date.parse(start);
@@ -33,12 +33,12 @@ function sentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
-/** A value without rounding. */
+/** Format a value without rounding. */
 export function exactText(x: Value): string {
   return typeof x === "number" ? x.toLocaleString("en", { maximumFractionDigits: 12 }) : String(x);
 }
 
-/** A knob's value as people read it: `256 MiB`, `on`, `allkeys-lru`, `not set`; 0 with what it means. */
+/** Format a knob's value: `256 MiB`, `on`, `allkeys-lru`, `not set`; 0 with its meaning. */
 export function valueText(x: Value, unit: string, zero = ""): string {
   if (x === null) return "not set";
   if (x === 0 && zero) return `${value(0, unit)} = ${zero}`;
@@ -51,8 +51,8 @@ const TIMES: Record<string, number> = { ms: 1e-3, s: 1, min: 60, m: 60, h: 3600,
 const POWERS = ["", "k", "m", "g", "t"];
 
 /**
- * How many of `unit` one of what was written after a number is: `MiB` in B, `min` in s; undefined = neither.
- * `MB` is by powers of 1024, as in trimtab.yaml, and as Redis and PostgreSQL read it.
+ * Return the factor from a written unit to `unit`: `MiB` to B, `min` to s; undefined = not convertible.
+ * `MB` is a power of 1024, as in trimtab.yaml, Redis and PostgreSQL.
  */
 function factor(written: string, unit: string): number | undefined {
   if (written === "" || written === unit) return 1;
@@ -66,7 +66,7 @@ function factor(written: string, unit: string): number | undefined {
   return one === undefined || other === undefined ? undefined : one / other;
 }
 
-/** What was written, as a value of the knob: `64 MiB`, `1.5 h`, `67,108,864`; undefined = it is none. */
+/** Parse an input as a value of the knob: `64 MiB`, `1.5 h`, `67,108,864`; undefined = invalid. */
 export function parsedValue(knob: Pick<Knob, "type" | "choices" | "unit">, text: string): Value | undefined {
   const written = text.trim();
   if (written === "") return null;
@@ -80,7 +80,7 @@ export function parsedValue(knob: Pick<Knob, "type" | "choices" | "unit">, text:
   return knob.type === "int" && !Number.isInteger(number) ? undefined : number;
 }
 
-/** A value as a person would write it, to be changed: `16 MiB` where that is exact. */
+/** Format a value for editing: `16 MiB` where that is exact. */
 export function writtenValue(x: Value, unit: string): string {
   if (x === null) return "";
   if (typeof x !== "number" || unit !== "B") return String(x);
@@ -90,13 +90,13 @@ export function writtenValue(x: Value, unit: string): string {
 
 type Resettable = Pick<Knob, "default" | "denied" | "unit" | "zero">;
 
-/** What a reset does. */
+/** Describe what a reset does. */
 export function resetText(knob: Resettable): string {
   if (knob.default === null) return "Resets the setting to the server default, which is unknown.";
   return `Resets the setting to the server default: ${valueText(knob.default, knob.unit, knob.zero)}.`;
 }
 
-/** Whether a reset may surprise: to what nobody knows, to no limit, or to what is never applied. */
+/** Return whether a reset may surprise: to an unknown default, to no limit, or to a denied value. */
 export function resetIsRisky(knob: Resettable): boolean {
   return knob.default === null || (knob.default === 0 && knob.zero !== "") || knob.denied.includes(knob.default);
 }
@@ -109,7 +109,7 @@ const ENDS: Record<Shadow["end"], string> = {
   "went on": "The problem was still present",
 };
 
-/** What mode auto would have done, and what happened without it. */
+/** Summarise what mode auto would have done, and the outcome without it. */
 export function shadowSummary(r: Recommendation, shadow: Shadow, unit: string, now: number): string {
   const at = clock(Date.parse(shadow.time), now, false);
   const end = shadow.ended === null ? null : Date.parse(shadow.ended);

@@ -1,4 +1,4 @@
-/** Incidents, recommendations and actions as the API sends them, and what the first view needs of them. */
+/** Types and API calls of incidents, recommendations and the pause that the first view needs. */
 
 import { type Query, getStatus, read, session, write } from "./api.ts";
 import { shared } from "./shared-state.ts";
@@ -26,7 +26,7 @@ export interface Pattern {
   series_ids: string[];
   remedies: string[];
   source: string;
-  /** When it was recognised last; null = it still is. */
+  /** When the pattern was last detected; null = it still is. */
   until: string | null;
 }
 
@@ -81,7 +81,7 @@ export interface Effect {
   more_is_better: boolean;
 }
 
-/** What mode auto would have done, and what happened without it. */
+/** What mode auto would have done, and the outcome without it. */
 export interface Shadow {
   time: string;
   before: Value;
@@ -132,9 +132,9 @@ export interface Pause {
   reason: string;
 }
 
-/** What the kill switch says; null = not known yet, or nothing acts here. */
+/** State of the global pause; null = unknown, or actions are not enabled. */
 export const paused = shared<Pause | null>(null);
-/** Whether the engine has incidents and may act; null = not known yet. */
+/** Whether the engine has incidents and actions; null = unknown. */
 export const actionsEnabled = shared<boolean | null>(null);
 
 export async function loadPause(signal?: AbortSignal): Promise<Pause | null> {
@@ -158,7 +158,7 @@ export const getIncidents = (query: Query, signal?: AbortSignal) => read<Page<In
 export const getRecommendations = (query: Query, signal?: AbortSignal) =>
   read<Page<Recommendation>>("recommendations", query, signal);
 
-/** Whether who is signed in may do what asks for this scope. */
+/** Return whether the session has a scope. */
 export function may(scope: string): boolean {
   const scopes = session.get()?.scopes ?? [];
   return scopes.includes(scope) || scopes.includes("admin");

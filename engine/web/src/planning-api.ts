@@ -1,12 +1,12 @@
-/** Forecasts, the models that make them, and what is scaled by them, as the API sends them. */
+/** Types and API calls of forecasts, models and capacity. */
 
 import { read, write } from "./api.ts";
 import type { Page } from "./types.ts";
 
-/** As `trimtab forecast` says it. */
+/** Confidence levels as in `trimtab forecast`. */
 export type Confidence = "none" | "low" | "fair" | "good";
 
-/** `values`: quantile -> its rows from `start` on, one each `step_s`. */
+/** `values` maps a quantile to its rows from `start` on, one per `step_s` seconds. */
 export interface Forecast {
   id: string;
   unit: string;
@@ -20,7 +20,7 @@ export interface Forecast {
   past_s: number;
 }
 
-/** Rows as they were forecast `lead_s` before. */
+/** Rows of forecasts made `lead_s` seconds earlier. */
 export interface EarlierForecast {
   lead_s: number;
   times: string[];
@@ -37,7 +37,7 @@ export interface ModelVersion {
   stored: string;
   trained_until: string | null;
   size_bytes: number;
-  /** As `challenger.mase`: of whom, what. */
+  /** Metrics by model and name, such as `challenger.mase`. */
   figures: Record<string, number | null>;
   live: number | null;
   said: string;

@@ -1,4 +1,4 @@
-/** Where we are: the part of the address after `#`. */
+/** The route in the part of the address after `#`. */
 
 export interface Route {
   /** Decoded path parts: [] overview, ["series", id] ... */
@@ -23,14 +23,14 @@ function decoded(part: string): string {
   }
 }
 
-/** The address of a page; empty values are left out. */
+/** Return the address of a page; empty query values are omitted. */
 export function href(path: string[], query: Record<string, string | undefined> = {}): string {
   const kept = Object.entries(query).filter((pair): pair is [string, string] => Boolean(pair[1]));
   const text = new URLSearchParams(kept).toString();
   return `#/${path.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
 }
 
-/** Change the query of the page we are on, without a new entry in the history. */
+/** Change the query of the current page without a new history entry. */
 export function replaceQuery(change: Record<string, string | undefined>): void {
   const here = parse(location.hash);
   const next = href(here.path, { ...here.query, ...change });

@@ -1,4 +1,4 @@
-/** The smallest shared state: a value that people can watch. */
+/** A minimal observable value. */
 
 import { useEffect, useState } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-/** Light or dark: the system's choice, unless somebody chose here. */
+/** Light and dark theme: follows the system until the user chooses one. */
 
 import { shared } from "./shared-state.ts";
 
@@ -7,7 +7,7 @@ export type Theme = "light" | "dark";
 const KEY = "trimtab-theme";
 const system = window.matchMedia("(prefers-color-scheme: dark)");
 
-/** `public/theme.js` has set it before the first paint. */
+/** Theme set by `public/theme.js` before the first paint. */
 export const theme = shared<Theme>(document.documentElement.dataset.theme === "dark" ? "dark" : "light");
 
 function use(next: Theme): void {
@@ -32,12 +32,12 @@ export function toggleTheme(): void {
   try {
     localStorage.setItem(KEY, next);
   } catch {
-    // Storage may be forbidden: the choice then lasts as long as the page.
+    // Storage may be blocked; the choice then lasts until the page is closed.
   }
   use(next);
 }
 
-/** A colour of the style sheet, for what is drawn on a canvas. */
+/** Return a colour of the style sheet, for drawing on a canvas. */
 export function colour(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }

@@ -1,4 +1,4 @@
-/** The shapes that the API sends. Times are ISO 8601 UTC; null = unknown. */
+/** Types of API responses. Times are ISO 8601 UTC; null = unknown. */
 
 export type Labels = Record<string, string>;
 export type Direction = "above" | "below" | "absent";
@@ -21,7 +21,7 @@ export interface Series extends Band {
   time: string | null;
   value: number | null;
   anomaly_score: number | null;
-  /** Seconds until it is scored, about; 0 = it is scored. */
+  /** Estimated seconds until the series is scored; 0 = it is scored. */
   learning_s: number;
   anomaly_id: string | null;
   detector?: string | null;
@@ -70,7 +70,7 @@ export interface SourceStatus {
 
 export interface Status {
   version: string;
-  /** Whether there are incidents, recommendations and actions here. */
+  /** Whether the engine has incidents, recommendations and actions. */
   acts: boolean;
   ready: boolean;
   waiting_for: string;

@@ -1,4 +1,4 @@
-/** Units that were seen: an anomaly does not carry its own, its series does. */
+/** Units of series by identifier: an anomaly does not carry its unit. */
 
 import type { Anomaly, Series } from "./types.ts";
 import { metricOf, unitOfMetric } from "./anomaly-text.ts";
@@ -15,7 +15,7 @@ export function rememberAll(series: Series[]): void {
   for (const one of series) remember(one.id, one.unit);
 }
 
-/** The unit of the anomaly's series as it was seen, else as its name says. */
+/** Return the unit of the anomaly's series if it was loaded, else the unit implied by its name. */
 export function unitOf(anomaly: Anomaly): string {
   return seen.get(anomaly.series_id) ?? unitOfMetric(metricOf(anomaly.series));
 }

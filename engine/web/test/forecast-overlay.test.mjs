@@ -23,15 +23,15 @@ test("the forecast follows the samples, which are unknown there; the earlier for
   const d = a.withForecast(drawn([0, 5, 10], [7, 8, 9]), rows([10, 20, 30], [4, 5, 6]), rows([0, 10, 20], [1, 2, 3]));
   assert.deepEqual(d.time, [0, 5, 10, 20, 30]);
   assert.deepEqual(d.value, [7, 8, 9, null, null]);
-  assert.equal(d.more.length, a.AHEAD.length + a.BEFORE.length);
+  assert.equal(d.more.length, a.FORECAST_QUANTILES.length + a.EARLIER_QUANTILES.length);
   assert.deepEqual(d.more[1], [null, null, 4, 5, 6]);
-  assert.deepEqual(d.more[a.AHEAD.length + 1], [1, 1.5, null, null, null]);
+  assert.deepEqual(d.more[a.FORECAST_QUANTILES.length + 1], [1, 1.5, null, null, null]);
 });
 
 test("without an earlier forecast its columns are unknown and have as many rows as the others", () => {
   const d = a.withForecast(drawn([0, 5], [7, 8]), rows([10, 20], [4, 5]), null);
   assert.deepEqual(d.more.map((column) => column.length), Array(8).fill(4));
-  assert.ok(d.more.slice(a.AHEAD.length).flat().every((x) => x === null));
+  assert.ok(d.more.slice(a.FORECAST_QUANTILES.length).flat().every((x) => x === null));
 });
 
 test("forecasts are compared with the mean of their step, only where samples exist", () => {

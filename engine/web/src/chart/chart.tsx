@@ -1,4 +1,4 @@
-/** The picture of a series, with a readout, keys, and the same in words. */
+/** Chart of a series with readout, keyboard control, and a description in text. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type ChartData, lowerBound, summary } from "../chart-data.ts";
@@ -15,7 +15,7 @@ interface ChartProps {
   unit: string;
   window: Window;
   anomalies: Anomaly[];
-  /** What `data.more` is; together with it or not at all. */
+  /** Style of `data.more`; null without it. */
   over?: ChartOverlay | null;
   onZoom: (window: Window) => void;
   onReset: () => void;
@@ -109,7 +109,7 @@ function lastKnown(data: ChartData): number {
   return data.value.findLastIndex((v) => v !== null);
 }
 
-/** Zoom by `factor` around the middle. */
+/** Zoom by `factor` around the middle of the window. */
 export function zoomed([since, until]: Window, factor: number): Window {
   const half = ((until - since) / 2) * factor;
   const middle = (since + until) / 2;

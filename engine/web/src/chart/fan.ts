@@ -1,4 +1,4 @@
-/** How a forecast style on the chart of its series: what is ahead, and dashed what had been forecast. */
+/** Style of a forecast on the chart of its series; the earlier forecast is dashed. */
 
 import type uPlot from "uplot";
 import { FORECAST_QUANTILES, EARLIER_QUANTILES, type ForecastRows, withForecast } from "../forecast-overlay.ts";
@@ -9,18 +9,18 @@ import type { ChartOverlay } from "./plot.ts";
 
 export interface Fan {
   over: ChartOverlay;
-  /** Where it ends, ms. */
+  /** End of the forecast, ms. */
   until: number;
   addTo: (data: ChartData) => ChartData;
 }
 
-/** Columns of `more` behind the six of the value; see `SeriesPlot`. */
+/** Index of the first overlay column, after the six columns of the value; see `SeriesPlot`. */
 const FIRST = 6;
 const LINES = [...FORECAST_QUANTILES, ...EARLIER_QUANTILES];
 const [LOW, MIDDLE, NINETY, HIGH, HIGHEST] = FORECAST_QUANTILES.map((_, i) => FIRST + i) as [number, number, number, number, number];
 const [WAS_LOW, , WAS_HIGH] = EARLIER_QUANTILES.map((_, i) => FIRST + FORECAST_QUANTILES.length + i) as [number, number, number];
 
-/** A colour of the style sheet, thinner: `share` as two hex digits. */
+/** A style sheet colour with opacity `share`, two hex digits. */
 const thin = (share: string): string => colour("ok") + share;
 
 function style(): { series: uPlot.Series[]; bands: uPlot.Band[] } {

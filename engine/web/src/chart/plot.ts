@@ -1,4 +1,4 @@
-/** Two aligned uPlot charts: the value in its expected band, and below it the score. */
+/** Two aligned uPlot charts: the value with its expected range, and the score below. */
 
 import uPlot from "uplot";
 import { type ChartData, lowerBound, yLimits } from "../chart-data.ts";
@@ -6,7 +6,7 @@ import { axis, isBytes } from "../format.ts";
 import { scoreShare } from "../components/icons.tsx";
 import { colour } from "../theme.ts";
 
-/** A stretch of time to shade, ms. */
+/** A time span to shade, ms. */
 export interface Span {
   from: number;
   to: number;
@@ -14,7 +14,7 @@ export interface Span {
 
 export type Window = readonly [since: number, until: number];
 
-/** What is laid over the value: a line for each column of `more`, and the same in words. */
+/** An overlay on the value: the style of one line per column of `more`, and a description of a row. */
 export interface ChartOverlay {
   style: () => { series: uPlot.Series[]; bands: uPlot.Band[] };
   describe: (data: ChartData, row: number, unit: string) => [name: string, words: string] | null;
@@ -31,7 +31,7 @@ export interface PlotOptions {
 const AXIS_WIDTH = 66;
 const STRIP_HEIGHT = 74;
 const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
-/** Too short a drag is a click. */
+/** A shorter drag counts as a click. */
 const SHORTEST_DRAG_PX = 6;
 const SHOWN_SCORES = [0, 1, 4];
 let plots = 0;
@@ -77,7 +77,7 @@ export class SeriesPlot {
     this.options.onCursor(this.main.cursor.idx ?? null);
   }
 
-  /** Put the cursor on a row, as a pointer would. */
+  /** Move the cursor to a row. */
   point(index: number): void {
     const time = this.data.time[index];
     if (time === undefined) return;
@@ -113,7 +113,7 @@ export class SeriesPlot {
     return this.root.clientWidth < 600 ? 230 : 320;
   }
 
-  /** What both charts share: the time axis, the cursor, the drag. */
+  /** Options of both charts: size, cursor and drag. */
   private common(sync: string): Pick<uPlot.Options, "width" | "ms" | "legend" | "cursor" | "padding"> {
     return {
       width: this.root.clientWidth,
@@ -176,7 +176,7 @@ export class SeriesPlot {
     };
   }
 
-  /** Dots where there are too few samples for a line to be seen. */
+  /** Return whether there are so few samples that dots are needed. */
   private readonly sparse = (): boolean => this.data.time.length < 20;
 
   private stripOptions(sync: string): uPlot.Options {
@@ -244,7 +244,7 @@ export class SeriesPlot {
     });
   }
 
-  /** Anomalies as shaded stretches; on the strip the threshold too. */
+  /** Shade anomalies, and draw the threshold on the score chart. */
   private shade(u: uPlot): void {
     const { left, top, width, height } = u.bbox;
     const { ctx } = u;
@@ -276,12 +276,12 @@ export class SeriesPlot {
   }
 }
 
-/** Steps of an axis that counts bytes. */
+/** Axis steps for bytes. */
 const POWERS = Array.from({ length: 54 }, (_, i) => 2 ** i);
 
 const two = (n: number): string => String(n).padStart(2, "0");
 
-/** Hours and minutes; seconds where the step is short, the day where it changes. */
+/** Format the time axis: hours and minutes, seconds for short steps, the date where the day changes. */
 function timeLabels(_u: uPlot, splits: number[]): string[] {
   const step = splits.length > 1 ? (splits[1] ?? 0) - (splits[0] ?? 0) : 60_000;
   let day = "";

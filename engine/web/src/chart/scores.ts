@@ -1,4 +1,4 @@
-/** The scores of one series over a window: loaded once, then only what is new. */
+/** Scores of one series over a time range: loaded once, then only new rows. */
 
 import { useMemo, useRef } from "preact/hooks";
 import { getScores } from "../api.ts";
@@ -7,17 +7,17 @@ import { type Loaded, useLive } from "../hooks.ts";
 import type { Window } from "./plot.ts";
 
 const POINTS = 1200;
-/** After so many rows came one by one, ask for the whole again: the old ones are thinned, the new are not. */
+/** After this many appended rows everything is loaded again: old rows are downsampled, new ones are not. */
 const MOST_APPENDED = 600;
-/** The engine's clock and ours may differ. */
+/** Tolerance for clock differences between browser and engine. */
 const AHEAD_MS = 60_000;
 const STEADY_MS = 15_000;
 const SHORTEST_MS = 120_000;
 
 export interface TimeRange {
-  /** The last so many ms, moving on with time. */
+  /** Length of a range that ends now, ms. */
   last?: number;
-  /** Or this window, standing still. */
+  /** Or a fixed window. */
   fixed?: Window;
 }
 
@@ -39,7 +39,7 @@ async function refreshed(id: string, last: number, kept: ScoreCache | null, key:
   return { key, drawn, whole: drawn.time.length };
 }
 
-/** Drawn columns, with holes where nothing is known. */
+/** Load chart data, with gaps where nothing is known. */
 export function useScores(id: string, stretch: TimeRange): Loaded<ChartData> {
   const kept = useRef<ScoreCache | null>(null);
   const { fixed, last = 3_600_000 } = stretch;
@@ -57,7 +57,7 @@ export function useScores(id: string, stretch: TimeRange): Loaded<ChartData> {
   return { ...loaded, data };
 }
 
-/** The window to show: what was asked for, but no emptiness before the first sample. */
+/** Return the window to show: the chosen range without empty time before the first sample. */
 export function windowOf(stretch: TimeRange, data: ChartData): Window {
   if (stretch.fixed) return stretch.fixed;
   const until = data.time.at(-1) ?? Date.now();

@@ -1,4 +1,4 @@
-/** One action: what was changed, how far it is, what came of it, and the way back. */
+/** One action: its change, state, effect, outcome and rollback. */
 
 import { useState } from "preact/hooks";
 import { type Action, type ActionState, getAction, rollBack } from "../actions-api.ts";
@@ -128,7 +128,7 @@ function Outcome({ action }: { action: Action }) {
 const BEFORE_MS = 10 * 60_000;
 const AFTER_MS = 30 * 60_000;
 
-/** The figure since before the change, against what was expected of it. */
+/** The metric since before the change, compared with the expected effect. */
 function LiveEffect({ effect, action }: { effect: Effect; action: Action }) {
   const begun = Date.parse(action.started ?? action.created);
   const since = begun - BEFORE_MS;

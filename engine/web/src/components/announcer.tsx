@@ -1,4 +1,4 @@
-/** New anomalies and incidents for those who listen, and for those who only see the tab. */
+/** Screen reader announcements, and the title and icon of the browser tab. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { getStatus } from "../api.ts";
@@ -31,7 +31,7 @@ export function Announcer() {
   );
 }
 
-/** `(3) Overview · Trimtab`, and a warm icon while something is unusual. */
+/** Set the title, `(3) Overview · Trimtab`, and the tab icon, which changes while there are open anomalies. */
 export function usePageTitle(route: Route): void {
   const { data } = useLive("status-title", getStatus, 10_000);
   const open = Number(data?.engine.anomalies_open ?? 0);

@@ -1,4 +1,4 @@
-/** What is unusual now: one row an open anomaly, with its last hour. */
+/** One open anomaly in a list, with the last hour of its series. */
 
 import { useMemo } from "preact/hooks";
 import { getScores } from "../api.ts";
@@ -17,7 +17,7 @@ const LATE_MS = 120_000;
 
 interface AnomalousSeriesProps {
   anomaly: Anomaly;
-  /** The series as it is now, where it is at hand. */
+  /** The current state of the series; undefined = not loaded. */
   series: Series | undefined;
 }
 
@@ -44,7 +44,7 @@ export function AnomalousSeries({ anomaly, series }: AnomalousSeriesProps) {
   );
 }
 
-/** The value now where it is out of its band, else the worst that it was. */
+/** The current value if it is outside the expected range, else the worst value. */
 function ValueText({ anomaly, series, unit }: AnomalousSeriesProps & { unit: string }) {
   const now = series ? observedInSeries(series) : null;
   if (anomaly.direction === "absent") {
@@ -73,7 +73,7 @@ function ValueText({ anomaly, series, unit }: AnomalousSeriesProps & { unit: str
   );
 }
 
-/** A series that fell silent ends where it fell silent; one that is a little late ends at the edge. */
+/** The time axis ends at the last sample if the series is absent, else at the current time. */
 function LastHour({ scores }: { scores: Scores | null }) {
   const drawn = useMemo(() => (scores ? withGaps(parseScores(scores)) : null), [scores]);
   if (!drawn) return <span class="spark" />;

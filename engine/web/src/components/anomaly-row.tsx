@@ -1,4 +1,4 @@
-/** One anomaly in a list, and many on a line of time. */
+/** One anomaly in a list, and a timeline of many. */
 
 import { duration } from "../format.ts";
 import { href } from "../router.ts";
@@ -32,7 +32,7 @@ export function AnomalyRow({ anomaly, now }: { anomaly: Anomaly; now: number }) 
 const LANES = 6;
 const LANE = 7;
 
-/** Rows on which no two anomalies overlap, as far as the lanes go. */
+/** Assign anomalies to lanes without overlap, as far as there are lanes. */
 function lanes(anomalies: Anomaly[], until: number): number[] {
   const free: number[] = Array<number>(LANES).fill(-Infinity);
   const order = anomalies.map((a, i) => [Date.parse(a.start), i] as const).sort((a, b) => a[0] - b[0]);
@@ -47,7 +47,7 @@ function lanes(anomalies: Anomaly[], until: number): number[] {
   return out;
 }
 
-/** When they were: those that stand above each other happened together. */
+/** Timeline of anomalies; those above each other overlap in time. */
 export function Timeline({ anomalies, since, until }: { anomalies: Anomaly[]; since: number; until: number }) {
   const width = 1000;
   const x = (t: number): number => ((Math.max(t, since) - since) / (until - since)) * width;

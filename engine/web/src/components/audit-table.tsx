@@ -1,4 +1,4 @@
-/** Rows of the audit. */
+/** Table of audit rows. */
 
 import type { AuditRow } from "../actions-api.ts";
 import { ClockTime } from "./series-name.tsx";

@@ -1,4 +1,4 @@
-/** Asks before something is done: what it is, and why or when. */
+/** Dialog that confirms a write and optionally asks for a reason or a time. */
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -6,12 +6,12 @@ import { ApiError } from "../api.ts";
 
 export interface ConfirmDialogProps {
   title: string;
-  /** The word on the button that does it. */
+  /** Label of the confirm button. */
   verb: string;
-  /** What is to be entered: a reason (needed or not), a time to come, or nothing. */
+  /** What the user enters; absent = nothing. */
   input?: "required reason" | "optional reason" | "time";
   warm?: boolean;
-  /** What was written in the question does not do yet. */
+  /** Whether the content of the dialog prevents confirmation. */
   blocked?: boolean;
   act: (entered: string) => Promise<unknown>;
   onClose: () => void;
@@ -90,14 +90,14 @@ function DialogInput({ input, value, onInput }: DialogInputProps) {
   );
 }
 
-/** As `datetime-local` writes it. */
+/** Local time in one hour, in the format of `datetime-local`. */
 function localTimeInOneHour(): string {
   const at = new Date(Date.now() + 3_600_000);
   at.setMinutes(at.getMinutes() - at.getTimezoneOffset());
   return at.toISOString().slice(0, 16);
 }
 
-/** What a person can do with the failure of a write. */
+/** Return the error text of a failed write, with what to do. */
 export function writeErrorText(error: unknown): string {
   if (!(error instanceof ApiError)) return String(error);
   if (error.status === 0) return "Trimtab is not responding, so the result is unknown. Check the current state before you retry.";

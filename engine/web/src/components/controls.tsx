@@ -1,4 +1,4 @@
-/** Search box, choices and buttons in a row. */
+/** Search box, select and segmented buttons. */
 
 import { useEffect, useRef } from "preact/hooks";
 
@@ -65,7 +65,7 @@ export function Select({ label, value, options, onChange }: ChoiceProps) {
   );
 }
 
-/** A few choices side by side, one pressed. */
+/** A row of buttons, one of them pressed. */
 export function Segmented({ label, value, options, onChange }: ChoiceProps) {
   return (
     <div class="segmented" role="group" aria-label={label}>

@@ -1,4 +1,4 @@
-/** A text to take along. */
+/** A block of text with a copy button. */
 
 import { useRef, useState } from "preact/hooks";
 
@@ -10,7 +10,7 @@ export function CopyableText({ text, what }: { text: string; what: string }) {
       await navigator.clipboard.writeText(text);
       setMessage("Copied.");
     } catch {
-      // Without TLS a browser has no clipboard for us: mark it, and the person presses the keys.
+      // Browsers offer no clipboard without TLS: select the text, and the user copies it.
       if (box.current) getSelection()?.selectAllChildren(box.current);
       setMessage("Selected. Press Ctrl+C or ⌘C to copy.");
     }

@@ -1,4 +1,4 @@
-/** How the engine itself does, with the last minutes since the page was opened. */
+/** State of the engine: uptime, tick time, lag, memory and CPU, with the values since the page was opened. */
 
 import { useEffect, useState } from "preact/hooks";
 import { duration, value } from "../format.ts";
@@ -26,7 +26,7 @@ function figure(status: Status, key: string): number | null {
   return typeof found === "number" ? found : null;
 }
 
-/** The newest values of each gauge, one a status. */
+/** Return the newest values of each gauge, one per status response. */
 function useTraces(status: Status): Record<string, number[]> {
   const [traces, setTraces] = useState<Record<string, number[]>>({});
   useEffect(() => {

@@ -1,4 +1,4 @@
-/** A person's word on an anomaly: right or wrong, and why. */
+/** Operator feedback on an anomaly: real anomaly or false alarm, with a note. */
 
 import { useState } from "preact/hooks";
 import { ApiError, giveFeedback } from "../api.ts";

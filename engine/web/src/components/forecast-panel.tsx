@@ -1,4 +1,4 @@
-/** What is ahead of a series, below its picture; and how the forecasts of before turned out. */
+/** Forecast of a series below its chart, and the accuracy of earlier forecasts. */
 
 import { useEffect, useMemo } from "preact/hooks";
 import { modelText, forecastAccuracy, accuracyText, forecastRows, earlierForecastRows, historyConfidenceText } from "../forecast-overlay.ts";
@@ -13,7 +13,7 @@ import "../styles/forecast-panel.css";
 
 export interface ForecastPanelProps {
   series: Series;
-  /** As drawn, without the forecast. */
+  /** The chart data without the forecast; null = not loaded. */
   data: ChartData | null;
   onFan: (fan: Fan | null) => void;
 }
@@ -67,7 +67,7 @@ function Legend({ before }: { before: boolean }) {
   );
 }
 
-/** Where the reader's clock stands: `Europe/Vienna (GMT+1)`. */
+/** Return the time zone of the browser: `Europe/Vienna (GMT+1)`. */
 function zone(): string {
   const format = new Intl.DateTimeFormat("en", { timeZoneName: "short" });
   const short = format.formatToParts(new Date()).find((part) => part.type === "timeZoneName")?.value ?? "";
@@ -111,7 +111,7 @@ function AccuracyText({ before, forecast, data }: { before: EarlierForecast; for
   );
 }
 
-/** Why there is no forecast, and what to do. */
+/** Explain why there is no forecast. */
 function MissingForecast({ found }: { found: Loaded<Page<Forecast>> }) {
   const model = useLive("why-no-forecast", getModels, 30_000).data?.items[0];
   if (found.error) return found.error.status === 503 ? <p class="ahead quiet">{found.error.detail}</p> : null;

@@ -1,4 +1,4 @@
-/** The bar at the top and the line at the bottom. */
+/** Header and footer of every page. */
 
 import { useEffect, useRef } from "preact/hooks";
 import { getStatus, session, signOut } from "../api.ts";
@@ -60,7 +60,7 @@ function Nav({ route }: { route: Route }) {
 
 const MOST_COUNTED = 50;
 
-/** How many recommendations wait for somebody. */
+/** Number of pending recommendations. */
 function PendingCount() {
   const { data } = useLive(
     "inbox-count",

@@ -1,4 +1,4 @@
-/** Small pictures: where people look rather than read. Each says the same in words. */
+/** Small inline charts and icons. Each also has a text for screen readers. */
 
 import { extent } from "../chart-data.ts";
 import type { ChartData } from "../chart-data.ts";
@@ -16,13 +16,13 @@ export function Logo() {
   );
 }
 
-/** The anomaly threshold stands in the middle; far above it the bar grows ever more slowly. */
+/** Return the bar length 0..1 of a score: the threshold 1 is in the middle, higher scores approach 1. */
 export function scoreShare(score: number): number {
   if (score <= 1) return Math.max(0, score) / 2;
   return 1 - 0.5 / score;
 }
 
-/** `bare` leaves the number out. */
+/** Score as a bar and a number; `bare` omits the number. */
 export function ScoreBar({ score, bare = false }: { score: number | null; bare?: boolean }) {
   const unusual = score !== null && score > 1;
   const width = score === null ? 0 : scoreShare(score) * 72;
@@ -41,7 +41,7 @@ export function ScoreBar({ score, bare = false }: { score: number | null; bare?:
 
 const GLYPH = { width: 64, from: 18, to: 46 };
 
-/** The band takes the middle; the dot is the value, at the edge where it is far out. */
+/** Position of the value in its expected range, which takes the middle; far values are at the edge. */
 export function BandGlyph({ against }: { against: ObservedValue }) {
   const { value, lower, upper } = against;
   const known = value !== null && lower !== null && upper !== null;
@@ -67,7 +67,7 @@ const ARROWS: Record<Direction, string> = {
   absent: "M3.5 3.500l9 9m0-9l-9 9",
 };
 
-/** Shape and word, never colour alone. */
+/** Direction of an anomaly as a shape with text, not by colour alone. */
 export function DirectionGlyph({ direction, open }: { direction: Direction; open: boolean }) {
   const text = `${direction === "absent" ? "absent" : `${direction} expected`}, ${open ? "ongoing" : "ended"}`;
   return (
@@ -80,7 +80,7 @@ export function DirectionGlyph({ direction, open }: { direction: Direction; open
 
 const SPARK = { width: 160, height: 36, pad: 3 };
 
-/** A line through what is known; a hole stays a hole. */
+/** Return the SVG path of a line; null values leave gaps. */
 function linePath(xs: number[], ys: (number | null)[]): string {
   let pen = "M";
   let path = "";
@@ -103,7 +103,7 @@ function areaPath(xs: number[], low: (number | null)[], high: (number | null)[])
   return `M${kept.map((i) => at(i, high)).join("L")}L${kept.reverse().map((i) => at(i, low)).join("L")}Z`;
 }
 
-/** The last stretch of a series with its band; `since`..`until` in ms are the ends of the axis. */
+/** Sparkline with expected range; `since` and `until` are the ends of the axis, ms. */
 export function Sparkline({ data, since, until, label }: { data: ChartData; since: number; until: number; label: string }) {
   const seen = extent(data.value);
   if (!seen) return <span class="spark-empty">no samples yet</span>;
@@ -129,7 +129,7 @@ export function Sparkline({ data, since, until, label }: { data: ChartData; sinc
   );
 }
 
-/** A handful of numbers as a bare line, for the engine's own figures. */
+/** A small line chart without axes, for metrics of the engine. */
 export function MiniChart({ numbers }: { numbers: number[] }) {
   const seen = extent(numbers);
   if (!seen || numbers.length < 2) return <svg class="trace" viewBox="0 0 80 20" aria-hidden="true" />;

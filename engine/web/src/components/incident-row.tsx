@@ -1,4 +1,4 @@
-/** One incident in a list: how bad, what, where, since when. */
+/** One incident in a list: severity, title, entities, start and state. */
 
 import { duration, plural } from "../format.ts";
 import { href } from "../router.ts";
@@ -7,7 +7,7 @@ import { ClockTime } from "./series-name.tsx";
 
 const LEVELS: Level[] = ["low", "medium", "high", "critical"];
 
-/** As many bars as it is severe, and the word. */
+/** Severity as a word with one to four bars. */
 export function Severity({ level, over = false }: { level: Level; over?: boolean }) {
   const bars = LEVELS.indexOf(level) + 1;
   return (

@@ -1,4 +1,4 @@
-/** The load ahead against what the count of now and the wanted one can serve. */
+/** Forecast load compared with the current capacity and that of the wanted count. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { axis, value } from "../format.ts";
@@ -8,7 +8,7 @@ interface LoadChartProps {
   path: LoadPath;
   unit: string;
   load: number | null;
-  /** Load that what serves now can take, and the wanted count; null = not known. */
+  /** Capacity of the ready count and of the wanted count, in the unit of the load; null = unknown. */
   has: number | null;
   wanted: number | null;
 }
@@ -74,7 +74,7 @@ export function LoadChart({ path, unit, load, has, wanted }: LoadChartProps) {
   );
 }
 
-/** Pixels that an element is wide, so that its text keeps its size. */
+/** Return the width of an element in pixels, so that the text keeps its size. */
 function useWidth(of: { current: HTMLElement | null }): number {
   const [width, setWidth] = useState(560);
   useEffect(() => {
@@ -93,19 +93,19 @@ interface Row {
   high: number;
 }
 
-/** The path from the load of now on, where that is known. */
+/** Prepend the current load to the path if it is known. */
 function withNow(path: LoadPath, load: number | null): Row[] {
   const rows = path.ahead_s.map((at, i) => ({ at, likely: path.likely[i] ?? 0, high: path.high[i] ?? 0 }));
   return load === null || rows[0]?.at === 0 ? rows : [{ at: 0, likely: load, high: load }, ...rows];
 }
 
-/** A round number a little above, so that four ticks are round too. */
+/** Return a round number slightly above `most`, so that four axis ticks are round. */
 function niceTop(most: number): number {
   const power = 10 ** Math.floor(Math.log10(most || 1));
   return ([1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10].find((step) => step * power >= most * 1.04) ?? 12) * power;
 }
 
-/** Now, the middle and the end. */
+/** Axis ticks: now, middle and end, in seconds. */
 const timeSplits = (end: number): number[] => [0, end / 2, end];
 
 function describeChart(path: LoadPath, unit: string, has: number | null, wanted: number | null): string {

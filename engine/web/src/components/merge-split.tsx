@@ -1,4 +1,4 @@
-/** What belongs together is a guess; a person may put an incident into another, or part it in two. */
+/** Buttons and dialogs to merge an incident into another one, or to split it. */
 
 import { useState } from "preact/hooks";
 import { type IncidentDetail, mergeIncident, splitIncident } from "../actions-api.ts";

@@ -1,4 +1,4 @@
-/** How a version was judged, beside the champion of its time and seasonal naive. */
+/** Evaluation of a version compared with the champion and seasonal naive. */
 
 import { METRICS, type MetricRow, differenceText, metricRows, metricText } from "../forecast-text.ts";
 import type { ModelVersion } from "../planning-api.ts";

@@ -1,4 +1,4 @@
-/** The runs that train a model: how far the one that goes on is, and what came of the others. */
+/** Training runs of a model with progress and result, and a button to start one. */
 
 import { useState } from "preact/hooks";
 import { duration, number } from "../format.ts";

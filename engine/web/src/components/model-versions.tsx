@@ -1,4 +1,4 @@
-/** The versions of a model: who they are, how they do, and the buttons that say which one serves. */
+/** Versions of a model with role, errors and gate result, and buttons to promote and roll back. */
 
 import { useState } from "preact/hooks";
 import { value } from "../format.ts";

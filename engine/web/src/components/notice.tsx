@@ -1,4 +1,4 @@
-/** Empty and error states: what is so, and what to do. */
+/** Notices for empty and error states, and the loading placeholder. */
 
 import type { ComponentChildren } from "preact";
 import type { ApiError } from "../api.ts";
@@ -44,7 +44,7 @@ function sentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
-/** Of something loaded: nothing while it is well, or while the banner tells that all is lost and older data stands. */
+/** Show the error of a load; nothing if it succeeded, or if older data is shown while the connection is lost. */
 export function LoadError({ of, what }: { of: Loaded<unknown>; what: string }) {
   if (!of.error || (of.error.status === 0 && of.data !== null)) return null;
   return <ErrorNotice error={of.error} what={what} reload={of.reload} />;
@@ -65,7 +65,7 @@ export function ErrorNotice({ error, what, reload }: { error: ApiError; what: st
   );
 }
 
-/** Where rows will be, before the first answer. */
+/** Placeholder rows until the first response. */
 export function LoadingRows({ rows = 5 }: { rows?: number }) {
   return (
     <div class="waiting" aria-busy="true" aria-label="Loading">

@@ -1,4 +1,4 @@
-/** The kill switch, always in sight: its state in colour and words, and the way in and out. */
+/** Button, dialog and banner of the global pause. */
 
 import { useState } from "preact/hooks";
 import { useLive } from "../hooks.ts";

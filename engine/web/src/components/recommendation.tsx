@@ -1,4 +1,4 @@
-/** One recommendation: what, why, how sure, what would prove it wrong, and the buttons to decide it. */
+/** One recommendation: change, effect, evidence, confidence, risk, and buttons to decide on it. */
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
@@ -14,13 +14,13 @@ import { ScopedButton } from "./scoped-button.tsx";
 import { RelativeTime, ClockTime } from "./series-name.tsx";
 import { EffectGlyph, EffectText, ValueChange, RiskBadge, confidenceText } from "./values.tsx";
 
-/** The subject of advice that no knob and no action does: people do it elsewhere, or dismiss it. */
+/** Subject of a recommendation that no knob or action can make: an operator applies or dismisses it. */
 const BY_HAND = "by hand";
 
 export interface CardProps {
   recommendation: Recommendation;
   unit: string;
-  /** Something was decided, in words. */
+  /** Called after a decision, with a message and the action it started. */
   onDecided: (words: string, action?: Action) => void;
 }
 

@@ -1,4 +1,4 @@
-/** Buttons for which a key needs a scope. */
+/** Button that needs a scope. */
 
 import type { ComponentChildren } from "preact";
 import { may } from "../incidents-api.ts";
@@ -11,7 +11,7 @@ interface ScopedButtonProps {
   children: ComponentChildren;
 }
 
-/** A button that says which scope it needs where that is lacking. */
+/** A button that is disabled and names the scope if the key lacks it. */
 export function ScopedButton({ scope, primary = false, disabled = false, onClick, children }: ScopedButtonProps) {
   const allowed = may(scope);
   return (

@@ -1,4 +1,4 @@
-/** All series at a glance, in order of name: a square each, the darker the rarer. Of many, the most unusual. */
+/** Heatmap of all series ordered by name; darker cells are rarer. Shows at most 500, those with the highest scores. */
 
 import { getSeriesPage } from "../api.ts";
 import { plural, score, value } from "../format.ts";

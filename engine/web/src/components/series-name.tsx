@@ -1,10 +1,10 @@
-/** Names, times and learning: the small words that stand everywhere. */
+/** Series name, relative and clock time, and learning time. */
 
 import { ago, clock, exactTime, learning } from "../format.ts";
 import { useNow } from "../hooks.ts";
 import type { Labels } from "../types.ts";
 
-/** The metric strong, its labels quiet; all as text. */
+/** Metric name with labels and source. */
 export function SeriesName({ metric, labels, source }: { metric: string; labels: Labels; source?: string }) {
   return (
     <span class="name">

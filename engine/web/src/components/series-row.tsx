@@ -1,4 +1,4 @@
-/** One series in a list: name, value, where it lies in its band, score. */
+/** One series in a list: name, value, position in the expected range, score. */
 
 import { value } from "../format.ts";
 import { href } from "../router.ts";

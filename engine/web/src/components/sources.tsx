@@ -1,4 +1,4 @@
-/** Where samples come from, and how that goes. */
+/** Sources and their state. */
 
 import { count, duration, plural } from "../format.ts";
 import { href } from "../router.ts";

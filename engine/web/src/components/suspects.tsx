@@ -1,4 +1,4 @@
-/** Where an incident may have begun: each suspect with its picture, the chosen one large. */
+/** Suspected root causes of an incident: a list with sparklines, and the chart of the selected one. */
 
 import { useMemo, useState } from "preact/hooks";
 import { getAnomalies, getScores, getSeries } from "../api.ts";

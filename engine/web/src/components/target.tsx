@@ -1,4 +1,4 @@
-/** One target of a tool: its figures, its knobs, and what it can be told to do. */
+/** One target of a tool: its metrics, knobs and actions. */
 
 import { useState } from "preact/hooks";
 import { type Action, type Knob, type KnobEntry, type ToolAction, getTarget, runAction, setKnob } from "../actions-api.ts";
@@ -45,7 +45,7 @@ export function TargetPanel({ tool, target, onDone }: { tool: string; target: st
 type Figure = [name: string, figure: number | null];
 const SHOWN = 12;
 
-/** The first ones, which a tool gives because they matter most, and the rest on demand. */
+/** The first metrics, which a tool orders by importance, and the rest on demand. */
 function MetricsPanel({ metrics }: { metrics: Record<string, number | null> }) {
   const all = Object.entries(metrics);
   return (
@@ -206,7 +206,7 @@ function SetKnob({ entry, before, onDone, onClose }: SetKnobProps) {
   );
 }
 
-/** After `Value in B`. */
+/** Example inputs by unit, appended to the label of the field. */
 const EXAMPLES: Record<string, string> = { B: ", e.g. 64 MiB", s: ", e.g. 30 s or 5 min", ms: ", e.g. 200 ms or 2 s", ratio: ", e.g. 25 %" };
 
 function ParsedValue({ knob, before, after }: { knob: Knob; before: Value; after: Value }) {

@@ -1,10 +1,10 @@
-/** Values of knobs, changes of them, and what a change is expected to bring. */
+/** Values of knobs, their changes, and the expected effect of a change. */
 
 import { NBSP, count, range, value } from "../format.ts";
 import type { Effect, Risk, Value } from "../incidents-api.ts";
 import { exactText, valueText } from "../incident-text.ts";
 
-/** From -> to; exact where rounding would hide the difference. */
+/** Old and new value; exact where rounding would hide the difference. */
 export function ValueChange({ before, after, unit, zero = "" }: { before: Value; after: Value; unit: string; zero?: string }) {
   const rounded = [valueText(before, unit, zero), valueText(after, unit, zero)] as const;
   const same = rounded[0] === rounded[1] && before !== after;
@@ -16,7 +16,7 @@ export function ValueChange({ before, after, unit, zero = "" }: { before: Value;
   );
 }
 
-/** `61 % → 96 % (91–98 %)`, the bracket is where it lies in 9 of 10 cases. */
+/** `61 % → 96 % (91–98 %)`; the bracket is the 90 % interval. */
 export function EffectText({ effect }: { effect: Effect }) {
   return (
     <span class="effect">
@@ -32,7 +32,7 @@ export function EffectText({ effect }: { effect: Effect }) {
 const WIDTH = 200;
 const EDGE = 8;
 
-/** Where the figure stood, where it is expected, and how sure that is; `now` = where it stands. */
+/** The metric before the change, its expected value with interval, and `now`, its current value. */
 export function EffectGlyph({ effect, now = null }: { effect: Effect; now?: number | null }) {
   const { before, expected, low, high } = effect;
   const known = [before, expected, low, high, now].filter((x): x is number => x !== null);
@@ -56,6 +56,6 @@ export function RiskBadge({ risk }: { risk: Risk }) {
   return <span class={risk === "low" ? "badge over" : "badge"}>{`${risk}${NBSP}risk`}</span>;
 }
 
-/** A share of 0..1 as sure as it is. */
+/** Format a confidence 0..1; null gives an empty text. */
 export const confidenceText = (share: number | null): string =>
   share === null ? "" : `${count(share * 100)}${NBSP}% confidence`;

@@ -1,4 +1,4 @@
-/** The pages about acting, in one piece that is loaded when first asked for. */
+/** Pages of incidents, recommendations, actions, tools and audit, loaded on demand. */
 
 import type { Route } from "../router.ts";
 import "../styles/actions.css";

@@ -1,4 +1,4 @@
-/** What was changed: what is under way with its live effect, and what came of the past ones. */
+/** Actions: running ones with their effect, and finished ones. */
 
 import { useState } from "preact/hooks";
 import { type Action, getAction, getActions } from "../actions-api.ts";

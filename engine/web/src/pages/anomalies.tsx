@@ -1,4 +1,4 @@
-/** All anomalies, newest first, filtered. */
+/** List of anomalies with filters, newest first. */
 
 import { useEffect, useState } from "preact/hooks";
 import { type AnomalyQuery, ApiError, getAnomalies } from "../api.ts";
@@ -36,7 +36,7 @@ const SCORES: readonly Option[] = [
 
 type Query = Record<string, string>;
 
-/** What to ask the API for; `since` is read when asking, so that it moves on. */
+/** Return the API query of the filters; `since` is relative to the time of the call. */
 function anomalyQuery(query: Query, search: string): AnomalyQuery {
   const length = DURATIONS[query.time ?? ""];
   const out: AnomalyQuery = { search, limit: PAGE };
@@ -56,7 +56,7 @@ interface Older {
   error: ApiError | null;
 }
 
-/** Pages after the first one, which keeps itself fresh. */
+/** Load pages after the first one, which refreshes itself. */
 function useOlder(filter: string, first: Page<Anomaly> | null, query: AnomalyQuery) {
   const fresh: Older = { filter, items: [], next: null, busy: false, error: null };
   const [older, setOlder] = useState<Older>(fresh);

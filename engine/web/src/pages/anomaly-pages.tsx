@@ -1,4 +1,4 @@
-/** The pages about anomalies, in one piece that is loaded when first asked for. */
+/** Pages of anomalies, loaded on demand. */
 
 import type { Route } from "../router.ts";
 import { AnomaliesPage } from "./anomalies.tsx";

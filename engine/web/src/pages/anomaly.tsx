@@ -1,4 +1,4 @@
-/** One anomaly: its picture, what happened, who found it, and whether that was right. */
+/** One anomaly: summary, chart, detectors, feedback and concurrent anomalies. */
 
 import { getAnomalies, getAnomaly, getSeries } from "../api.ts";
 import { Chart } from "../chart/chart.tsx";
@@ -20,10 +20,10 @@ import { ZoomButtons, resetZoom, zoomTo } from "./series-detail.tsx";
 const BEFORE_MS = 20 * 60_000;
 const AFTER_MS = 10 * 60_000;
 const TOGETHER_MS = 5 * 60_000;
-/** A window that stands still lets the picture rest; an open anomaly moves it on in such steps. */
+/** The window of an open anomaly advances in these steps, so that the chart does not redraw constantly. */
 const STEP_MS = 5000;
 
-/** The anomaly with enough of the usual around it to compare. */
+/** Return a window around the anomaly with enough normal samples to compare. */
 function around(a: Anomaly, now: number): Window {
   const length = anomalyDurationS(a, now) * 1000;
   const end = a.end === null ? now : Date.parse(a.end);
@@ -140,7 +140,7 @@ function Detectors({ anomaly }: { anomaly: Anomaly }) {
   );
 }
 
-/** What else began at about the same time: one cause often shows in many places. */
+/** Anomalies that started at about the same time: one cause often affects several series. */
 function ConcurrentAnomalies({ anomaly, now }: { anomaly: Anomaly; now: number }) {
   const start = Date.parse(anomaly.start);
   const query = {

@@ -1,4 +1,4 @@
-/** Who decided or did what, and whether the chain of it is whole. */
+/** Audit log and verification of its hash chain. */
 
 import { useState } from "preact/hooks";
 import { type AuditRow, type AuditVerification, getAudit, verifyAudit } from "../actions-api.ts";

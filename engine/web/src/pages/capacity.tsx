@@ -1,4 +1,4 @@
-/** What is scaled with its load: what each needs now and why, what is ahead, and what it costs. */
+/** Capacity targets: wanted count with its reason, forecast load and cost. */
 
 import { useLive } from "../hooks.ts";
 import { getRecommendations } from "../incidents-api.ts";
@@ -119,7 +119,7 @@ function Facts({ of: c }: { of: Capacity }) {
 
 const STANDING = new Set(["pending", "approved", "scheduled", "applied"]);
 
-/** Where it goes on: the recommendation, the series that are its load, and how an autoscaler asks. */
+/** Links to the recommendation and the load series, and the KEDA trigger. */
 function CapacityLinks({ of: c }: { of: Capacity }) {
   const { data } = useLive(
     `advice-${c.tool}-${c.target}-${c.knob}`,

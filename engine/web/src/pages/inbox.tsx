@@ -1,4 +1,4 @@
-/** What we recommend, to be decided: approve, do it now or later, or dismiss it with a reason. */
+/** Recommendations: approve, apply, schedule or dismiss. */
 
 import { useState } from "preact/hooks";
 import { type Action, type KnobEntry, getKnobs, getRecommendation, getShadowSummary } from "../actions-api.ts";
@@ -20,7 +20,7 @@ const STATES: readonly Option[] = [
 ];
 const PAGE = 50;
 
-/** The unit of a recommendation's knob; "" while it is not known. */
+/** Return a function that gives the unit of a recommendation's knob; "" = unknown. */
 export function useUnits(): (r: { tool: string; target: string; subject: string }) => string {
   const { data } = useLive("knobs", getKnobs, 60_000);
   const of = (k: KnobEntry): string => JSON.stringify([k.tool, k.target, k.knob.name]);
@@ -33,7 +33,7 @@ export interface StatusMessage {
   action?: Action | undefined;
 }
 
-/** What was just decided, with the way to what came of it. */
+/** Result of the last decision, with a link to the action. */
 export function StatusLine({ message }: { message: StatusMessage | null }) {
   return (
     <p class="said" role="status">
@@ -72,7 +72,7 @@ export function InboxPage({ query }: { query: Record<string, string> }) {
   );
 }
 
-/** What mode auto would have done so far, and how it went without. */
+/** Totals of what mode auto would have done, by outcome without it. */
 function ShadowTotals() {
   const { data } = useLive("shadow", getShadowSummary, 30_000);
   if (!data || data.actions === 0) return null;

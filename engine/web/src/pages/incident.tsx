@@ -1,4 +1,4 @@
-/** One incident: its story, where it may have begun, what it looks like, what changed, and what would help. */
+/** One incident: summary, timeline, recommendations, suspects, patterns, changes and anomalies. */
 
 import { useState } from "preact/hooks";
 import { type Action, type IncidentDetail, getIncident, updateIncident } from "../actions-api.ts";
@@ -24,7 +24,7 @@ const AFTER_MS = 10 * 60_000;
 const STEP_MS = 15_000;
 const LISTED = 20;
 
-/** The incident with enough of the usual around it to compare; it moves on in steps, so that pictures rest. */
+/** Return a window around the incident; it advances in steps, so that charts do not redraw constantly. */
 function around(incident: IncidentDetail, now: number): Window {
   const start = Date.parse(incident.start);
   const end = incident.end === null ? now : Date.parse(incident.end);
@@ -125,7 +125,7 @@ function IncidentButtons({ incident, reload }: { incident: IncidentDetail; reloa
   );
 }
 
-/** When each part of it was unusual, with the changes on the same line of time. */
+/** Timeline of the anomalies, with markers for changes. */
 function IncidentTimeline({ incident, window: [since, until], now }: { incident: IncidentDetail; window: Window; now: number }) {
   if (incident.anomalies.length === 0) return null;
   const x = (time: string): number => ((Date.parse(time) - since) / (until - since)) * 100;

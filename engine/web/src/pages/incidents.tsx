@@ -1,4 +1,4 @@
-/** All incidents, newest first. */
+/** List of incidents, newest first. */
 
 import { useState } from "preact/hooks";
 import type { Query } from "../api.ts";
@@ -68,7 +68,7 @@ export function IncidentsPage({ query }: { query: Record<string, string> }) {
   );
 }
 
-/** Pages after the first one, which keeps itself fresh. */
+/** Load pages after the first one, which refreshes itself. */
 function useOlder(filter: string, filters: Query, first: string | null) {
   const [kept, setKept] = useState<{ filter: string; items: Incident[]; next: string | null }>({
     filter,

@@ -1,4 +1,4 @@
-/** Pieces of the program that come when a page of theirs is first asked for. */
+/** Load page bundles on demand. */
 
 import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";

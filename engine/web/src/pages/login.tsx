@@ -1,4 +1,4 @@
-/** Nobody is signed in: say how, plainly. */
+/** Sign-in page. */
 
 import { useState } from "preact/hooks";
 import { ApiError, signIn } from "../api.ts";

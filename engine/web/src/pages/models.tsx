@@ -1,4 +1,4 @@
-/** Models that forecast: which serves, which challenges it, how they do, and the runs that train them. */
+/** Forecast models: serving version, evaluation, versions and training runs. */
 
 import { useState } from "preact/hooks";
 import { useLive } from "../hooks.ts";
@@ -79,7 +79,7 @@ function Serving({ model: m }: { model: Model }) {
   );
 }
 
-/** Why the newest version does not serve, and what to do. */
+/** Explain why the newest version was not promoted. */
 function NotPromoted({ model }: { model: Model }) {
   const newest = model.versions[0];
   if (!newest?.said.startsWith("refused: ")) return null;
@@ -92,7 +92,7 @@ function NotPromoted({ model }: { model: Model }) {
   );
 }
 
-/** Who takes over where no version serves. */
+/** Describe which model forecasts while no version serves. */
 function fallbackText({ versions }: Model): string {
   const champion = versions.find((v) => v.role === "champion");
   if (champion) return `Version ${champion.version}, the champion, serves from the next forecast on.`;

@@ -1,4 +1,4 @@
-/** What is unusual now, and how everything does. */
+/** Overview: open anomalies and incidents, heatmap, sources, engine, series by score. */
 
 import { getAnomalies, getSeriesPage, getStatus } from "../api.ts";
 import { count, plural } from "../format.ts";
@@ -82,7 +82,7 @@ function Counts({ status, open }: { status: Status; open: Page<Anomaly> | null }
   );
 }
 
-/** What belongs together, above its parts. */
+/** Open incidents, above the anomalies that belong to them. */
 function OpenIncidents() {
   return useShared(actionsEnabled) ? <IncidentsNow /> : null;
 }

@@ -1,4 +1,4 @@
-/** The pages about what is ahead, in one piece that is loaded when first asked for. */
+/** Pages of capacity and models, loaded on demand. */
 
 import type { Route } from "../router.ts";
 import "../styles/planning.css";

@@ -1,4 +1,4 @@
-/** One series: its value, its expected band, what is ahead, its anomalies, over any stretch of time. */
+/** One series: value, expected range, forecast and anomalies over a time range. */
 
 import type { ComponentType } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
@@ -28,7 +28,7 @@ function zoomOf(text: string | undefined): Window | null {
   return since && until && until > since ? [since, until] : null;
 }
 
-/** Not beyond now, or `most` where more is known. */
+/** Zoom to a window that ends at the current time at the latest, or at `most`. */
 export function zoomTo([since, until]: Window, most = 0): void {
   const middle = (since + until) / 2;
   const half = Math.max(until - since, SHORTEST_ZOOM_MS) / 2;
@@ -136,12 +136,12 @@ function ChartPanel({ series, anomalies, query }: ChartPanelProps) {
   );
 }
 
-/** Half of the stretch that was chosen is shown of what is ahead, also where little of the past is known. */
+/** Extend the window by forecast, up to half of the chosen range. */
 function withForecastWindow([since, until]: Window, { last = 0 }: TimeRange, fan: Fan | null): Window {
   return [since, Math.max(until, Math.min(fan?.until ?? 0, until + last / 2))];
 }
 
-/** The piece about forecasts comes only where the engine may have some. */
+/** Load the forecast panel only if the engine can forecast. */
 function LazyForecastPanel(props: ForecastPanelProps) {
   const enabled = useShared(actionsEnabled);
   const [Panel, setPanel] = useState<ComponentType<ForecastPanelProps> | null>(null);

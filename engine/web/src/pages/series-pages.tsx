@@ -1,4 +1,4 @@
-/** The pages about series, in one piece that is loaded when first asked for. */
+/** Pages of series, loaded on demand. */
 
 import type { Route } from "../router.ts";
 import { SeriesDetailPage } from "./series-detail.tsx";

@@ -1,4 +1,4 @@
-/** The series explorer: find a series, see at once how it does. */
+/** List of series with search, filter and paging. */
 
 import { useRef, useState } from "preact/hooks";
 import { getSeriesPage, getStatus } from "../api.ts";
@@ -67,7 +67,7 @@ export function SourceSelect({ value }: { value: string }) {
   return <Select label="Source" value={value} options={options} onChange={(to) => replaceQuery({ source: to })} />;
 }
 
-/** While a pointer or the focus is in the list, rows keep their places and only their values move. */
+/** Keep the order of rows while the pointer or the focus is in the list; only values change. */
 function useStableOrder(page: Page<Series>): { rows: Series[]; hold: (on: boolean) => void } {
   const held = useRef(false);
   const shown = useRef<Series[]>([]);

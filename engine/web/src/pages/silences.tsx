@@ -1,4 +1,4 @@
-/** Of what nobody is told for a time. */
+/** Silences of notifications: list, add and end. */
 
 import { useState } from "preact/hooks";
 import { type Silence, addSilence, endSilence, getSilences } from "../actions-api.ts";

@@ -1,4 +1,4 @@
-/** The managed systems: how each does, and whether it is used. */
+/** Tools: state, modes and targets. */
 
 import { useState } from "preact/hooks";
 import { type Tool, type ToolDetail, type ToolState, getTool, getTools, switchTool } from "../actions-api.ts";
@@ -76,7 +76,7 @@ function ToolHeader({ tool, reload }: { tool: Tool; reload: () => void }) {
   );
 }
 
-/** `redis 7.0.15`, without saying the same word twice. */
+/** `redis 7.0.15`, without repeating the tool's name. */
 function whatItIs({ name, kind, status }: Tool): string {
   if (status.version.startsWith(kind)) return status.version;
   return `${kind === name ? "" : kind} ${status.version}`.trim();
