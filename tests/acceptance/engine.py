@@ -58,15 +58,15 @@ class EngineProcess(ServerProcess):
 
     def create_key(self, name: str, *scopes: str) -> str:
         """Create a key on the command line."""
-        wanted = [word for scope in scopes for word in ("--scope", scope)]
-        return self.run_command("key", "create", name, *wanted).stdout.strip()
+        scope_options = [argument for scope in scopes for argument in ("--scope", scope)]
+        return self.run_command("key", "create", name, *scope_options).stdout.strip()
 
     def run_command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run another `trimtab` command with the same settings; it must succeed."""
         argv = [TRIMTAB, *words, "--config", self.data_dir.parent / "trimtab.yaml"]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
+        completed = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+        return completed
 
     def list_all(self, path: str, **query: Any) -> list[dict[str, Any]]:
         """Return all items of a list, page by page."""
@@ -82,8 +82,8 @@ class EngineProcess(ServerProcess):
 
     def source_status(self, name: str) -> dict[str, Any]:
         """Return the status of a source."""
-        found: dict[str, Any] = next(s for s in self.get("status")["sources"] if s["name"] == name)
-        return found
+        result: dict[str, Any] = next(s for s in self.get("status")["sources"] if s["name"] == name)
+        return result
 
     def login_link(self) -> str:
         """Return a link that logs a browser in."""
@@ -128,10 +128,10 @@ def wait_until(check: Callable[[], Any], timeout_s: float, pause_s: float = 0.5)
     """
     end = time.monotonic() + timeout_s
     pause = threading.Event()
-    while not (found := check()):
+    while not (result := check()):
         assert time.monotonic() < end, f"still false after {timeout_s:.0f} s"
         pause.wait(pause_s)
-    return found
+    return result
 
 
 def assert_always(check: Callable[[], Any], for_s: float, pause_s: float = 1.0) -> None:

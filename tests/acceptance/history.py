@@ -1,8 +1,7 @@
 """History for a Prometheus: a short recording of an exporter, extended back over two weeks.
 
 Counters keep growing at about their recorded pace, and gauges repeat recorded values. Both vary slowly, as
-those of a machine in use do, and end where the recording begins. Constant values stay constant, clocks keep
-running.
+on a machine in use, and end where the recording begins. Constant values stay constant, and clocks advance.
 """
 
 import re
@@ -39,15 +38,15 @@ class ExporterRecording:
     rows: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
 
-    def add_scrape(self, text: str, look: int) -> None:
+    def add_scrape(self, text: str, scrape: int) -> None:
         """Add the text of scrape number `look`."""
         for line in text.splitlines():
             if line.startswith("# TYPE"):
                 name, kind = line.split()[2:4]
                 self.types[name] = kind
-            elif found := _SAMPLE.match(line):
-                values = self.rows.setdefault((found[1], found[2] or ""), [])
-                values += [np.nan] * (look - len(values)) + [float(found[3])]
+            elif match := _SAMPLE.match(line):
+                values = self.rows.setdefault((match[1], match[2] or ""), [])
+                values += [np.nan] * (scrape - len(values)) + [float(match[3])]
 
     def is_counter(self, name: str, values: np.ndarray) -> bool:
         """Return whether the values are a counter; a metric without type is one if it never falls."""
@@ -57,13 +56,13 @@ class ExporterRecording:
         return kind == "counter" or name != family or (kind in {"untyped", "unknown"} and rising)
 
 
-def record_exporter(address: str, job: str, looks: int, step_s: int) -> ExporterRecording:
+def record_exporter(address: str, job: str, scrape_count: int, step_s: int) -> ExporterRecording:
     """Scrape an exporter every `step_s` seconds."""
     recording = ExporterRecording(job, address, step_s)
     pause = threading.Event()
     with httpx.Client(trust_env=False) as client:
-        for look in range(looks):
-            recording.add_scrape(client.get(f"http://{address}/metrics").text, look)
+        for scrape in range(scrape_count):
+            recording.add_scrape(client.get(f"http://{address}/metrics").text, scrape)
             pause.wait(step_s)
     return recording
 
@@ -95,11 +94,11 @@ def backfill_history(
 
 
 def _series(recording: ExporterRecording) -> Iterator[tuple[str, np.ndarray, bool]]:
-    for (name, labels), listed in recording.rows.items():
-        own = f'job="{recording.job}",instance="{recording.instance}"'
-        inside = f"{labels.rstrip(',')},{own}" if labels else own
-        values = np.array(listed)
-        yield f"{name}{{{inside}}}", values, recording.is_counter(name, values)
+    for (name, labels), samples in recording.rows.items():
+        target_labels = f'job="{recording.job}",instance="{recording.instance}"'
+        all_labels = f"{labels.rstrip(',')},{target_labels}" if labels else target_labels
+        values = np.array(samples)
+        yield f"{name}{{{all_labels}}}", values, recording.is_counter(name, values)
 
 
 def extend_back(
@@ -110,24 +109,24 @@ def extend_back(
     known = recorded[np.isfinite(recorded)]
     if len(known) < 2:
         return np.full(len(times), known[0] if len(known) else np.nan)
-    whole = bool((known == np.round(known)).all())
+    is_integer = bool((known == np.round(known)).all())
     steps = np.diff(known)
     clock = not grows and bool((steps > 0).all()) and np.ptp(steps) < 0.2 * steps.mean()
     if clock:
         return known[0] - (now_s - times) * steps.mean() / step_s
     if not grows and not steps.any():
         return np.full(len(times), known[0])
-    wander = _slow_waves(times, now_s, rng)
+    waves = _slow_waves(times, now_s, rng)
     if not grows:
-        drift = (_DRIFT * np.abs(known).mean() + known.std()) * wander / 3
+        drift = (_DRIFT * np.abs(known).mean() + known.std()) * waves / 3
         values = _shuffled(known, times // step_s, rng) + drift
-        return np.maximum(np.round(values) if whole else values, min(0.0, known.min()))
+        return np.maximum(np.round(values) if is_integer else values, min(0.0, known.min()))
     spans = np.diff(times, append=now_s)
     pace = np.where(spans == step_s, _shuffled(steps, times // step_s, rng), steps.mean() * spans / step_s)
-    growth = np.maximum(pace * (1 + _SWAY * wander / 3), 0.0)
-    back = np.cumsum((np.round(growth) if whole else growth)[::-1])[::-1]
-    began = max(known[0], back[0])  # otherwise the exporter started just now
-    return began - back
+    growth = np.maximum(pace * (1 + _SWAY * waves / 3), 0.0)
+    back = np.cumsum((np.round(growth) if is_integer else growth)[::-1])[::-1]
+    start_value = max(known[0], back[0])  # otherwise the exporter started just now
+    return start_value - back
 
 
 def _slow_waves(times: np.ndarray, now_s: int, rng: np.random.Generator) -> np.ndarray:
@@ -141,8 +140,8 @@ def _slow_waves(times: np.ndarray, now_s: int, rng: np.random.Generator) -> np.n
 
 def _shuffled(known: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Repeat the recording, each time from another offset."""
-    tile, place = np.divmod(index - index[0], len(known))
-    return known[(place + rng.integers(len(known), size=tile[-1] + 1)[tile]) % len(known)]
+    tile, offset = np.divmod(index - index[0], len(known))
+    return known[(offset + rng.integers(len(known), size=tile[-1] + 1)[tile]) % len(known)]
 
 
 def _lines(name: str, column: np.ndarray, times: np.ndarray) -> Iterator[str]:

@@ -30,18 +30,22 @@ def wait_until_scored(engine: EngineProcess, metric: str) -> None:
 def wait_for_incident(engine: EngineProcess, pattern: str, within_s: float = INCIDENT_WITHIN_S) -> str:
     """Return the id of the incident with a pattern, once there is one."""
 
-    def look() -> str:
-        shown = (i for i in engine.list_all("incidents") if any(p["name"] == pattern for p in i["patterns"]))
-        return next((str(incident["id"]) for incident in shown), "")
+    def check() -> str:
+        for incident in engine.list_all("incidents"):
+            if any(p["name"] == pattern for p in incident["patterns"]):
+                return str(incident["id"])
+        return ""
 
-    return str(wait_until(look, within_s))
+    return str(wait_until(check, within_s))
 
 
 def wait_for_recommendation(engine: EngineProcess, incident: str) -> dict[str, Any]:
     """Return the only recommendation of an incident."""
-    found = wait_until(lambda: engine.list_all("recommendations", incident_id=incident), RECOMMENDED_WITHIN_S)
-    assert len(found) == 1, found
-    recommendation: dict[str, Any] = found[0]
+    listed = wait_until(
+        lambda: engine.list_all("recommendations", incident_id=incident), RECOMMENDED_WITHIN_S
+    )
+    assert len(listed) == 1, listed
+    recommendation: dict[str, Any] = listed[0]
     return recommendation
 
 
@@ -59,21 +63,21 @@ def wait_for_action_end(engine: EngineProcess, action: dict[str, Any]) -> dict[s
     """Return an action once it has ended."""
     path = f"actions/{action['id']}"
     wait_until(lambda: engine.get(path)["state"] not in _RUNNING, ACTION_ENDS_WITHIN_S)
-    done: dict[str, Any] = engine.get(path)
-    print(f"{done['subject']} {done['before']} -> {done['after']}: {done['outcome']}")
-    return done
+    ended: dict[str, Any] = engine.get(path)
+    print(f"{ended['subject']} {ended['before']} -> {ended['after']}: {ended['outcome']}")
+    return ended
 
 
 def wait_for_audit(engine: EngineProcess, subject: str, last: str) -> list[str]:
-    """Return the audit words of a recommendation or an action in order, once the last one is `last`.
+    """Return the kinds of audit rows of a recommendation or an action in order, once the last is `last`.
 
-    Also verifies the chain of the audit.
+    Also verify the hash chain of the audit.
     """
 
-    def look() -> list[str]:
-        words = [row["what"] for row in reversed(engine.list_all("audit")) if row["subject"] == subject]
-        return words if words[-1:] == [last] else []
+    def check() -> list[str]:
+        kinds = [row["what"] for row in reversed(engine.list_all("audit")) if row["subject"] == subject]
+        return kinds if kinds[-1:] == [last] else []
 
-    found: list[str] = wait_until(look, RECOMMENDED_WITHIN_S)
+    result: list[str] = wait_until(check, RECOMMENDED_WITHIN_S)
     engine.run_command("audit", "verify")
-    return found
+    return result

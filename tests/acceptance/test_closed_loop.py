@@ -106,8 +106,8 @@ def assert_memory_raised(
 
 def assert_harm_rolled_back(engine: EngineProcess, shop: Shop) -> None:
     """A harmful change by an operator is rolled back after three bad checks."""
-    place = "tools/shop/targets/shop/knobs/origin_connections"
-    action = engine.request("PUT", place, json=HALVED)
+    path = "tools/shop/targets/shop/knobs/origin_connections"
+    action = engine.request("PUT", path, json=HALVED)
     assert shop.knob("origin_connections") == HALVED["after"]
     done = wait_for_action_end(engine, action)
     assert done["state"] == "rolled_back", done
@@ -115,7 +115,7 @@ def assert_harm_rolled_back(engine: EngineProcess, shop: Shop) -> None:
     assert "http_request_duration_mean_seconds" in done["outcome"]["words"]
     assert shop.knob("origin_connections") == HALVED["before"]
     assert wait_for_audit(engine, done["id"], "rolled_back")[:3] == ["proposed", "executing", "verifying"]
-    undo = next(one for one in engine.list_all("actions") if one["undoes"] == done["id"])
+    undo = next(candidate for candidate in engine.list_all("actions") if candidate["undoes"] == done["id"])
     assert (undo["by"], undo["before"], undo["after"]) == (
         "trimtab", HALVED["after"], HALVED["before"]
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A first start that watches this machine, as a new user sees it."""
+"""A first start with default settings that watches this machine."""
 
 import re
 import time
@@ -24,14 +24,14 @@ def test_a_first_start_shows_this_machine(tmp_path, browser: Browser, interval):
         page.goto(f"{engine.url}/#/series")
         rows = page.locator(".series-row")
         expect(rows.first).to_be_visible(timeout=SHOWN_S * 1000)
-        shown = engine.get("series", limit=1)["total"]
-        assert shown >= 20
+        total = engine.get("series", limit=1)["total"]
+        assert total >= 20
         texts = rows.all_inner_texts()
         assert time.monotonic() - ready < SHOWN_S
-        assert len(texts) >= min(shown, 20)
+        assert len(texts) >= min(total, 20)
         assert [row for row in texts if not re.search(r"learning, about|\d", row)] == []
         wait_until(
-            lambda: _scored_count(engine) >= 0.8 * shown, SCORED_S - (time.monotonic() - engine.started_at)
+            lambda: _scored_count(engine) >= 0.8 * total, SCORED_S - (time.monotonic() - engine.started_at)
         )
         expect(page.locator(".series-row", has_text="learning").first).to_be_hidden(timeout=10_000)
 

@@ -146,7 +146,7 @@ def test_warm_from_history(watched):
 def test_a_busy_core_is_an_anomaly(watched, request: pytest.FixtureRequest):
     """A busy core is an anomaly within 3 intervals, in API and page; few other series are flagged; it closes.
 
-    The browser starts after the other series are counted: its memory and files are load of another kind.
+    The browser starts after the other series are counted: its memory and files are another load.
     """
     engine, core, scale = watched.engine, available_cores()[-1], watched.scale
     tick = scale.interval_s  # polling more often finds nothing new and loads the machine

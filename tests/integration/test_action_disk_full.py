@@ -4,7 +4,7 @@ from tests.integration.test_store_disk import run_on_small_disk
 
 
 def test_on_a_full_disk_no_action_runs_without_its_audit_row(tmp_path):
-    """It is refused, says what to do, and goes on by itself once there is space."""
+    """On a full disk actions are refused with advice; they resume automatically once space is free."""
     ballast = 'head -c 1000000 /dev/zero > "$0/ballast"'
     output = run_on_small_disk(tmp_path, ballast, "fill", "tests.child_processes.action_process")
     assert "disk is full" in output["acting"]

@@ -36,34 +36,35 @@ def forks():
 
 def run_until_killed(forks, folder, life, kill_at):
     """Run one engine process and return its reports; it ends by the kill or on its own."""
-    here, there = forks.Pipe(duplex=False)
-    child = forks.Process(target=run_engine, args=(folder, life, kill_at, there))
+    receiver, sender = forks.Pipe(duplex=False)
+    child = forks.Process(target=run_engine, args=(folder, life, kill_at, sender))
     child.start()
-    there.close()
-    told = []
+    sender.close()
+    reports = []
     try:
-        while here.poll(60):
-            told.append(here.recv())
+        while receiver.poll(60):
+            reports.append(receiver.recv())
     except EOFError:
-        here.close()
+        receiver.close()
     child.join(60)
-    assert child.exitcode in {0, -signal.SIGKILL}, told
-    assert (child.exitcode == 0) == (told[-1][0] == "ended")
-    return told
+    assert child.exitcode in {0, -signal.SIGKILL}, reports
+    assert (child.exitcode == 0) == (reports[-1][0] == "ended")
+    return reports
 
 
 def check_after_kills(forks, folder, kills, seed):
     """Kill many engine processes on one data folder; the ledger must match the effects."""
-    chance, killed_at, acknowledged = random.Random(seed), collections.Counter(), {}
+    rng, killed_at, acknowledged = random.Random(seed), collections.Counter(), {}
     recommended, life = set(), 0
     names = itertools.cycle(BOUNDARIES.items())
     while killed_at.total() < kills:
         life += 1
-        where, often = next(names)
-        for what, name, state in run_until_killed(forks, folder, life, (where, chance.randint(1, often))):
-            killed_at.update([name] if what == "killed" else [])
-            recommended.update([name] if what == "recommended" else [])
-            acknowledged.update({name: state} if what == "done" else {})
+        boundary, occurrences = next(names)
+        kill_at = (boundary, rng.randint(1, occurrences))
+        for kind, name, state in run_until_killed(forks, folder, life, kill_at):
+            killed_at.update([name] if kind == "killed" else [])
+            recommended.update([name] if kind == "recommended" else [])
+            acknowledged.update({name: state} if kind == "done" else {})
     run_until_killed(forks, folder, life + 1, None)
     assert set(killed_at) == set(BOUNDARIES), killed_at
     store = open_store(folder / "data", lambda: 0)
@@ -73,17 +74,17 @@ def check_after_kills(forks, folder, kills, seed):
     return killed_at
 
 
-def check(ledger, done, acknowledged, recommended):
+def check(ledger, effects, acknowledged, recommended):
     """Check that no effect is repeated, unknown or falsely claimed, and nothing is lost or unfinished."""
     actions = {action.id: action for action in ledger.actions(limit=10**6)}
-    times = collections.Counter(map(tuple, done))
-    assert [line for line, often in times.items() if often > 1] == []
-    sent = {
+    times = collections.Counter(map(tuple, effects))
+    assert [line for line, occurrences in times.items() if occurrences > 1] == []
+    claimed = {
         (a.subject, a.key, None) if a.is_action else (a.subject, a.before, a.after): a
         for a in actions.values()
     }
-    assert set(times) <= set(sent), "an effect that no action claims"
-    for line, action in sent.items():
+    assert set(times) <= set(claimed), "an effect that no action claims"
+    for line, action in claimed.items():
         assert action.state.is_final, f"stuck: {action}"
         if action.state in TOOK_EFFECT:
             assert line in times, action
@@ -95,7 +96,7 @@ def check(ledger, done, acknowledged, recommended):
     for name, state in acknowledged.items():
         assert state in {"verifying", "kept"} or actions[name].state == state
         assert actions[name].state in TOOK_EFFECT or actions[name].state == state
-    stored = {made.id: made.state for made in ledger.recommendations(limit=10**6)}
+    stored = {row.id: row.state for row in ledger.recommendations(limit=10**6)}
     assert recommended <= set(stored)
     if set(stored.values()) != {RecommendationState.CLOSED}:
         # An undo killed before it was sent has failed, which locks the target for automatic actions.

@@ -105,8 +105,8 @@ async def test_an_incident_arrives_once_and_is_resolved(tmp_path, server, receiv
         await delivery.enqueue([ended])
         assert (await wait_for_alerts(receiver, 2))[1] == ("resolved", [("resolved", "high")])
         assert delivery.problems() == []
-    async with httpx.AsyncClient(trust_env=False) as people:
-        assert (await people.get(f"{server.url}/api/v2/alerts")).json() == []
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"{server.url}/api/v2/alerts")).json() == []
 
 
 @pytest.mark.slow
@@ -125,7 +125,7 @@ async def test_an_incident_that_becomes_critical_is_sent_again(tmp_path, server,
 
 @pytest.mark.slow
 async def test_repetition_keeps_an_alert_firing(tmp_path, server, receiver, monkeypatch):
-    """An alert fires while it is resent; Alertmanager resolves it after the engine has gone."""
+    """An alert fires while it is resent; Alertmanager resolves it after the engine has stopped."""
     monkeypatch.setattr(alertmanager_channel, "ALERT_LIFETIME_NS", 3 * SECOND)
     monkeypatch.setattr(AlertmanagerChannel, "repeat_s", 0.5)
     async with running_delivery(tmp_path, server.url) as delivery:

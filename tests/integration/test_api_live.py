@@ -28,7 +28,7 @@ CHROMIUM_ARGS = [
 
 @asynccontextmanager
 async def serve(api):
-    """Serve the application on a free loopback port; yields its URL."""
+    """Serve the application on a free loopback port and yield its URL."""
     port = free_port()
     config = uvicorn.Config(api.app, port=port, access_log=False, log_config=None)
     server = uvicorn.Server(config)
@@ -45,11 +45,11 @@ async def serve(api):
         await serving
 
 
-async def test_a_stream_over_http_ends_whole_when_the_engine_stops():
-    """Events reach a real client; stopping ends its stream without an error and keeps nobody waiting."""
+async def test_a_stream_over_http_ends_when_the_engine_stops():
+    """Events reach a real client; stopping the engine ends the stream promptly and without an error."""
     api = ApiHarness()
     headers = {"Authorization": f"Bearer {api.create_key('read')}"}
-    seen = []
+    events = []
     async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=10) as client:
         async with serve(api) as url:
 
@@ -57,7 +57,7 @@ async def test_a_stream_over_http_ends_whole_when_the_engine_stops():
                 async with httpx_sse.aconnect_sse(client, "GET", f"{url}/api/stream") as stream:
                     async for event in stream.aiter_sse():
                         if event.event == "tick":
-                            seen.append(event.json())
+                            events.append(event.json())
                             arrived.set()
 
             arrived = asyncio.Event()
@@ -71,7 +71,7 @@ async def test_a_stream_over_http_ends_whole_when_the_engine_stops():
             begin = time.monotonic()
         await asyncio.wait_for(listening, 5)
         assert time.monotonic() - begin < 2
-    assert [event["series"] for event in seen] == [0, 1, 2]
+    assert [event["series"] for event in events] == [0, 1, 2]
 
 
 async def test_a_connection_to_a_stopped_stream_closes_at_once():

@@ -60,10 +60,11 @@ def test_a_number_for_autoscalers_or_none(engine):
     """A forecast exists from the first minute; without samples KEDA gets an error and no metric."""
     trimtab, exporter = engine
 
-    def shown():
-        return next((one for one in trimtab.get("capacity")["items"] if one["ahead"] is not None), None)
+    def policy_with_forecast():
+        policies = trimtab.get("capacity")["items"]
+        return next((policy for policy in policies if policy["ahead"] is not None), None)
 
-    capacity = wait_until(shown, 180.0)
+    capacity = wait_until(policy_with_forecast, 180.0)
     assert capacity["load"] == pytest.approx(load_at(time.time()), abs=3.0)
     assert capacity["wanted"] >= math.ceil(capacity["load"] / 10 / 0.77)
     assert capacity["path"]["likely"][-1] == pytest.approx(load_at(time.time() + 120.0), abs=3.0)

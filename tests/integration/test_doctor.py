@@ -24,12 +24,12 @@ def doctor(tmp_path):
     def run(*arguments, settings=""):
         (tmp_path / "trimtab.yaml").write_text(settings or "sources: {host: {enabled: true}}\n")
         port = [] if "--port" in arguments else ["--port", str(free_port())]
-        done = subprocess.run(
+        completed = subprocess.run(
             [TRIMTAB, "doctor", "-f", "json", "--data", str(tmp_path / "data"), *port, *arguments],
             cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-        assert done.returncode in {EXIT_OK, EXIT_FOUND, EXIT_UNREACHABLE}, done.stderr
-        return done.returncode, {row["check"]: row for row in json.loads(done.stdout)}
+        assert completed.returncode in {EXIT_OK, EXIT_FOUND, EXIT_UNREACHABLE}, completed.stderr
+        return completed.returncode, {row["check"]: row for row in json.loads(completed.stdout)}
 
     return run
 
@@ -95,10 +95,10 @@ def test_a_port_in_use_is_found(doctor):
 
 def test_a_running_engine_is_no_problem(doctor, tmp_path):
     """A data folder and port used by a running engine are fine."""
-    with FolderLease(tmp_path / "data", lambda: 0), socket.socket() as own:
-        own.bind(("127.0.0.1", 0))
-        own.listen()
-        code, checks = doctor("--port", str(own.getsockname()[1]))
+    with FolderLease(tmp_path / "data", lambda: 0), socket.socket() as engine_socket:
+        engine_socket.bind(("127.0.0.1", 0))
+        engine_socket.listen()
+        code, checks = doctor("--port", str(engine_socket.getsockname()[1]))
     assert code == EXIT_OK
     assert (
         f"in use by an engine: process {os.getpid()} on {socket.gethostname()}, since 1970-01-01"

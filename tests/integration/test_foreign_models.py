@@ -18,11 +18,11 @@ print(models.__file__, detector("ew_zscore", n_series=1).n_series, scored["anoma
 
 def run_python(folder, *argv: str) -> str:
     """Run Python in this folder and return its standard output."""
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, *argv], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
 
 
 def test_both_packages_can_be_imported(tmp_path):

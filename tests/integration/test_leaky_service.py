@@ -59,36 +59,36 @@ def leaked_bytes(server):
 
 
 @pytest.mark.slow
-async def test_it_leaks_exactly(tmp_path):
+async def test_leaked_bytes_are_exact(tmp_path):
     """Each request leaks the configured bytes, visible in its memory; a knob stops it."""
     with start_leaky_service(tmp_path, "--leak-bytes", "500000") as server:
-        made = make_tool(server)
-        before = (await made.metrics(NAME))["process_resident_memory_bytes"]
+        tool = make_tool(server)
+        before = (await tool.metrics(NAME))["process_resident_memory_bytes"]
         request_items(server, range(100))
-        grown = (await made.metrics(NAME))["process_resident_memory_bytes"] - before
+        grown = (await tool.metrics(NAME))["process_resident_memory_bytes"] - before
         assert 45e6 < grown < 75e6
-        assert leaked_bytes(server) == 101 * 500_000  # with that very request
-        await made.apply(NAME, "leak_bytes", 500_000, 0)
+        assert leaked_bytes(server) == 101 * 500_000  # including the request for this number
+        await tool.apply(NAME, "leak_bytes", 500_000, 0)
         request_items(server, range(20))
         assert leaked_bytes(server) == 101 * 500_000
-        await made.close()
+        await tool.close()
 
 
 @pytest.mark.slow
-async def test_its_cache_can_be_tuned(tmp_path):
+async def test_the_cache_size_is_a_knob(tmp_path):
     """Fifty items in turn never hit a cache of ten entries, and always one of sixty-four."""
     with start_leaky_service(tmp_path, "--cache", "10") as server:
-        made = make_tool(server)
+        tool = make_tool(server)
         request_items(server, [*range(50)] * 2)
-        seen = await made.metrics(NAME)
-        assert (seen['cache_hits_total{cache="items"}'], seen["database_reads_total"]) == (0, 100)
-        await made.apply(NAME, "items_size", 10, 64)
+        metrics = await tool.metrics(NAME)
+        assert (metrics['cache_hits_total{cache="items"}'], metrics["database_reads_total"]) == (0, 100)
+        await tool.apply(NAME, "items_size", 10, 64)
         request_items(server, [*range(50)] * 2)
-        seen = await made.metrics(NAME)
-        assert seen['cache_hits_total{cache="items"}'] == 10 + 50  # ten already cached still
-        assert seen["database_reads_total"] == 140
-        assert seen['http_requests_total{method="GET",path="/items/{number}",status="200"}'] == 200
-        await made.close()
+        metrics = await tool.metrics(NAME)
+        assert metrics['cache_hits_total{cache="items"}'] == 10 + 50  # ten were still cached
+        assert metrics["database_reads_total"] == 140
+        assert metrics['http_requests_total{method="GET",path="/items/{number}",status="200"}'] == 200
+        await tool.close()
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ async def test_it_reads_redis(tmp_path, monkeypatch):
     with running_server(ping):
         for reads in (30, 0):
             with start_leaky_service(tmp_path) as server:
-                made = make_tool(server)
+                tool = make_tool(server)
                 request_items(server, range(30))
-                assert (await made.metrics(NAME))["database_reads_total"] == reads
-                await made.close()
+                assert (await tool.metrics(NAME))["database_reads_total"] == reads
+                await tool.close()

@@ -18,7 +18,7 @@ from trimtab.pipelines.training.registry_sync import sync_registry
 jupytext = pytest.importorskip("jupytext", reason="pip install 'trimtab[notebook]'")
 nbclient = pytest.importorskip("nbclient", reason="pip install 'trimtab[notebook]'")
 
-pytestmark = pytest.mark.filterwarnings(  # MLflow itself asks SQLAlchemy for what is deprecated
+pytestmark = pytest.mark.filterwarnings(  # MLflow uses a deprecated feature of SQLAlchemy
     "ignore::sqlalchemy.exc.SADeprecationWarning"
 )
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -45,8 +45,8 @@ def test_notebook_matches_its_text_form(path):
 def execute(path, folder):
     """Run a notebook in a folder with foreign packages and return its text output and number of plots."""
     notebook = jupytext.read(path)
-    where = {"metadata": {"path": str(make_foreign_packages(folder))}}
-    nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3", resources=where).execute()
+    resources = {"metadata": {"path": str(make_foreign_packages(folder))}}
+    nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3", resources=resources).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     plots = sum("image/png" in output.get("data", {}) for output in outputs)
     return "".join(output.get("text", "") for output in outputs), plots

@@ -12,7 +12,7 @@ SECRET = "a-secret-of-24-characters-or-more"
 ROWS, OUTAGE, LASTS = 600, 540, 20
 METRICS = ("latency", "errors", "queue_length", "threads")
 COLUMNS = tuple(
-    f"{part}_{what}" for part in "abcd" for what in ("latency", "errors", "queue_length", "threads")
+    f"{part}_{metric}" for part in "abcd" for metric in ("latency", "errors", "queue_length", "threads")
 )
 
 

@@ -96,7 +96,7 @@ def pause_while_toggling(
         requested_at = time.time()
         pause(engine)
         paused_at = unix_seconds(engine.get("pause")["since"])
-        wait_for(lambda: sum("paused" in one for one in toggler.refusals) >= 10, 30)
+        wait_for(lambda: sum("paused" in refusal for refusal in toggler.refusals) >= 10, 30)
     after_s = last_action_start(engine) - paused_at
     print(
         f"{pause.__name__}: paused after {paused_at - requested_at:.2f} s; "

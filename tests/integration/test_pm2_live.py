@@ -28,45 +28,45 @@ def server(pm2_command):
     """A PM2 with `web` in cluster mode, two instances, and `single` in fork mode."""
     with (
         tempfile.TemporaryDirectory(prefix="pm2-") as short,
-        start_pm2(pm2_command, Path(short) / "h") as made,
+        start_pm2(pm2_command, Path(short) / "h") as tool,
     ):
-        made.start("web", "-i", "2")
-        made.pm2("start", "sleep", "--name", "single", "--interpreter", "none", "--", "600")
-        yield made
+        tool.start("web", "-i", "2")
+        tool.pm2("start", "sleep", "--name", "single", "--interpreter", "none", "--", "600")
+        yield tool
 
 
 def make_tool(server, **settings):
     """A tool for that PM2."""
-    given = {"targets": ("web", "single", "gone", "leaky"), "max_instances": 3, "timeout": 9.0, **settings}
-    return Pm2("pm2", Pm2Tool(kind="pm2", command=(server.command,), home=server.home, **given))
+    options = {"targets": ("web", "single", "gone", "leaky"), "max_instances": 3, "timeout": 9.0, **settings}
+    return Pm2("pm2", Pm2Tool(kind="pm2", command=(server.command,), home=server.home, **options))
 
 
 async def test_status_and_metrics(server):
     """Version, instances and metrics come from PM2; an unknown application is reported."""
-    made = make_tool(server)
-    status = await made.status()
+    tool = make_tool(server)
+    status = await tool.status()
     assert status.state is ToolState.UP
     assert int(status.version.partition(".")[0]) >= 5
     assert (
         status.detail == "web: 2 of 2 online; single: 1 of 1 online; "
         "PM2 has no application gone; PM2 has no application leaky"
     )
-    seen = await made.metrics("web")
-    assert (seen["pm2_instances"], seen["pm2_instances_online"]) == (2, 2)
-    assert 20e6 < seen["pm2_memory_largest_bytes"] < seen["pm2_memory_bytes"] < 1e9
-    assert 0 <= seen["pm2_uptime_seconds"] < 300
-    assert "pm2_memory_limit_bytes" not in seen
+    metrics = await tool.metrics("web")
+    assert (metrics["pm2_instances"], metrics["pm2_instances_online"]) == (2, 2)
+    assert 20e6 < metrics["pm2_memory_largest_bytes"] < metrics["pm2_memory_bytes"] < 1e9
+    assert 0 <= metrics["pm2_uptime_seconds"] < 300
+    assert "pm2_memory_limit_bytes" not in metrics
     with pytest.raises(NotFoundError, match="PM2 has no application 'gone'; it has"):
-        await made.metrics("gone")
+        await tool.metrics("gone")
 
 
 async def test_reloads_lose_no_request(server):
     """Five reloads under load replace both instances each time, and no request is lost."""
-    made = make_tool(server)
+    tool = make_tool(server)
     with LoadGenerator(server.port) as load:
         for _ in range(5):
-            said = await made.run("web", "reload", "key")
-            assert said.startswith("reload of web: 2 instances, pids ")
+            result = await tool.run("web", "reload", "key")
+            assert result.startswith("reload of web: 2 instances, pids ")
     print(
         f"5 reloads, {load.answered_count} requests answered, {len(load.errors)} lost, "
         f"{len(load.pids)} processes"
@@ -79,34 +79,34 @@ async def test_reloads_lose_no_request(server):
 @pytest.mark.slow
 async def test_scaling_loses_no_request(server):
     """Scaling up and down under load loses no request."""
-    made = make_tool(server)
+    tool = make_tool(server)
     with LoadGenerator(server.port) as load:
-        assert (await made.apply("web", "instances", 2, 3)).lasts is Lasts.UNTIL_RESTART
-        assert (await made.read("web", "instances")).value == 3
-        assert (await made.apply("web", "instances", 3, 2)).after == 2
+        assert (await tool.apply("web", "instances", 2, 3)).lasts is Lasts.UNTIL_RESTART
+        assert (await tool.read("web", "instances")).value == 3
+        assert (await tool.apply("web", "instances", 3, 2)).after == 2
     assert load.errors == []
     assert load.answered_count > 20
-    assert (await made.metrics("web"))["pm2_instances_online"] == 2
+    assert (await tool.metrics("web"))["pm2_instances_online"] == 2
 
 
 @pytest.mark.slow
-async def test_a_memory_limit_and_its_undoing(server):
+async def test_a_memory_limit_can_be_undone(server):
     """A limit is set by a graceful reload, and undoing it removes the limit."""
-    made = make_tool(server)
-    before = await made.read("web", "max_memory_restart")
+    tool = make_tool(server)
+    before = await tool.read("web", "max_memory_restart")
     assert (before.value, before.set_here) == (None, False)
     with LoadGenerator(server.port) as load:
-        done = await made.apply("web", "max_memory_restart", None, 400 * MB)
-        assert (done.after, "pm2 save" in done.permanent) == (400 * MB, True)
-        assert (await made.metrics("web"))["pm2_memory_limit_bytes"] == 400 * MB
-        assert (await made.apply("web", "max_memory_restart", 400 * MB, None)).after is None
+        change = await tool.apply("web", "max_memory_restart", None, 400 * MB)
+        assert (change.after, "pm2 save" in change.permanent) == (400 * MB, True)
+        assert (await tool.metrics("web"))["pm2_memory_limit_bytes"] == 400 * MB
+        assert (await tool.apply("web", "max_memory_restart", 400 * MB, None)).after is None
     assert load.errors == []
-    assert not (await made.read("web", "max_memory_restart")).set_here
+    assert not (await tool.read("web", "max_memory_restart")).set_here
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("target", "knob", "before", "after", "error", "told"),
+    ("target", "knob", "before", "after", "error", "message"),
     [
         ("web", "instances", 5, 3, ConflictError, "is 2, not 5; nothing was changed"),
         ("web", "instances", 2, 4, RefusedError, "instances of web must be 1 to 3, not 4"),
@@ -120,30 +120,30 @@ async def test_a_memory_limit_and_its_undoing(server):
         ("other", "instances", 1, 2, RefusedError, "not one of tools.pm2.targets"),
     ],
 )
-async def test_refused_changes(server, target, knob, before, after, error, told):
+async def test_refused_changes(server, target, knob, before, after, error, message):
     """An unexpected current value, a value out of bounds and a limit below the use change nothing."""
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         await make_tool(server).apply(target, knob, before, after)
 
 
 @pytest.mark.slow
 async def test_knobs_and_actions_by_mode(server):
     """Fork mode has no knob `instances`, and its reload has a higher risk."""
-    made = make_tool(server)
-    assert [knob.name for knob in await made.knobs("web")] == ["instances", "max_memory_restart"]
-    (single,) = await made.knobs("single")
+    tool = make_tool(server)
+    assert [knob.name for knob in await tool.knobs("web")] == ["instances", "max_memory_restart"]
+    (single,) = await tool.knobs("single")
     assert (single.name, single.restart_needed) == ("max_memory_restart", True)
-    reload, restart = await made.actions("single")
+    reload, restart = await tool.actions("single")
     assert (reload.risk, restart.name) == (restart.risk, "restart")
     with pytest.raises(NotFoundError, match="no action 'delete'"):
-        await made.run("web", "delete", "k")
+        await tool.run("web", "delete", "k")
 
 
 @pytest.mark.slow
 async def test_a_restart(server):
     """Restart replaces the process."""
-    said = await make_tool(server).run("single", "restart", "k")
-    assert said.startswith("restart of single: 1 instances, pids ")
+    result = await make_tool(server).run("single", "restart", "k")
+    assert result.startswith("restart of single: 1 instances, pids ")
 
 
 @pytest.mark.slow
@@ -158,10 +158,10 @@ async def test_a_python_service_reloads_without_a_gap(server):
     ecosystem = server.home / "ecosystem.config.cjs"
     ecosystem.write_text(f"module.exports = {json.dumps({'apps': [app]})}")
     server.pm2("start", str(ecosystem))
-    made = make_tool(server)
+    tool = make_tool(server)
     with LoadGenerator(port, "/items/3") as load:
         for _ in range(2):
-            await made.run("leaky", "reload", "key")
+            await tool.run("leaky", "reload", "key")
     print(
         f"2 reloads, {load.answered_count} requests answered, {len(load.errors)} lost, "
         f"{len(load.pids)} processes"

@@ -67,7 +67,7 @@ def first_key(reading, metric, job):
     return next(k for k in reading.keys if (k.metric, dict(k.labels).get("job")) == (metric, job))
 
 
-async def read_until(source, done, within_s=30.0):
+async def read_until(source, finished, within_s=30.0):
     """Read until a reading meets the condition; None is a failed read."""
     end = time.monotonic() + within_s
     while True:
@@ -75,25 +75,25 @@ async def read_until(source, done, within_s=30.0):
             reading = await source.read()
         except SourceError:
             reading = None
-        if done(reading):
+        if finished(reading):
             return reading
         assert time.monotonic() < end, f"not so within {within_s} s: {reading}"
         await asyncio.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
-def stand(tmp_path_factory):
+def monitored_server(tmp_path_factory):
     """A Prometheus that scrapes itself and a node exporter each second."""
-    folder = tmp_path_factory.mktemp("stand")
+    folder = tmp_path_factory.mktemp("monitored_server")
     with start_node_exporter(folder / "node") as node, start_prometheus(folder / "prometheus") as server:
         server.set_targets({"node": [node.address], "prometheus": [server.address]})
         wait_for(lambda: len(server.query("count_over_time(up[10s]) > 2")) == 2, 30)
         yield server
 
 
-async def test_finds_and_reads_what_a_real_server_has(stand):
+async def test_series_of_a_real_server_are_found_and_read(monitored_server):
     """Discovery, metadata, types, units and rates agree with the real server."""
-    async with open_source(stand) as source:
+    async with open_source(monitored_server) as source:
         reading = await read_until(source, lambda r: r is not None and len(r.keys) > 500)
         values = values_by_metric(reading)
         assert source.interval_s == 1.0
@@ -116,7 +116,7 @@ async def test_finds_and_reads_what_a_real_server_has(stand):
 
 
 @pytest.mark.slow
-async def test_a_counter_that_restarts_has_no_rate_over_the_restart(tmp_path):
+async def test_a_counter_has_no_rate_over_a_restart(tmp_path):
     """A reset is NaN, never a spike or a negative rate, and known again afterwards."""
     with start_exporter(METRICS.format(n=1000)) as exporter, start_prometheus(tmp_path) as server:
         server.set_targets({"mine": [exporter.address]})
@@ -124,20 +124,20 @@ async def test_a_counter_that_restarts_has_no_rate_over_the_restart(tmp_path):
             await read_until(
                 source, lambda r: r is not None and values_by_metric(r).get(("requests_total", "mine")) == 0.0
             )
-            seen = []
+            rates = []
             for n in (1010, 1020, 3, 13, 23, 33):
                 exporter.text = METRICS.format(n=n)
                 await asyncio.sleep(1.0)
                 reading = await source.read()
-                seen.append(values_by_metric(reading)["requests_total", "mine"])
-    known = [rate for rate in seen if not math.isnan(rate)]
-    assert len(known) < len(seen)
-    assert all(0 <= rate <= 25 for rate in known), seen
+                rates.append(values_by_metric(reading)["requests_total", "mine"])
+    known = [rate for rate in rates if not math.isnan(rate)]
+    assert len(known) < len(rates)
+    assert all(0 <= rate <= 25 for rate in known), rates
     assert values_by_metric(reading)["depth", "mine"] == 7.0
 
 
 @pytest.mark.slow
-async def test_a_killed_target_vanishes_and_a_replaced_one_takes_its_place(tmp_path):
+async def test_a_killed_target_vanishes_and_its_successor_is_a_replacement(tmp_path):
     """Series of a dead target vanish within 3 intervals; its successor is a replacement."""
     metrics = "# TYPE x gauge\nx 3\n"
     with start_exporter(metrics) as stays, start_prometheus(tmp_path) as server:
@@ -146,10 +146,10 @@ async def test_a_killed_target_vanishes_and_a_replaced_one_takes_its_place(tmp_p
                 server.set_targets({"app": [dies.address], "other": [stays.address]})
                 wait_for(lambda: len(server.query("count_over_time(x[10s]) > 2")) == 2, 30)
                 source = await stack.enter_async_context(open_source(server))
-                gone = first_key(await source.read(), "x", "app")
+                vanished = first_key(await source.read(), "x", "app")
             ended = time.monotonic()
-            reading = await read_until(source, lambda r: r is not None and gone not in r.keys)
-            assert time.monotonic() - ended < 3.0 + 1.0  # three intervals, and what a busy machine takes
+            reading = await read_until(source, lambda r: r is not None and vanished not in r.keys)
+            assert time.monotonic() - ended < 3.0 + 1.0  # three intervals, and one second for a busy machine
             assert reading.complete
             other = first_key(reading, "x", "other")
             with start_exporter(metrics) as successor:
@@ -157,13 +157,13 @@ async def test_a_killed_target_vanishes_and_a_replaced_one_takes_its_place(tmp_p
                 reading = await read_until(
                     source, lambda r: r is not None and ("x", "app") in values_by_metric(r)
                 )
-            assert source.is_replacement(gone, first_key(reading, "x", "app"))
-            assert not source.is_replacement(gone, other)
+            assert source.is_replacement(vanished, first_key(reading, "x", "app"))
+            assert not source.is_replacement(vanished, other)
 
 
 @pytest.mark.slow
-async def test_a_prometheus_that_stops_is_unknown_and_comes_back_by_itself(tmp_path):
-    """Stopped: SourceError each time. Restarted: readings, and no series counts as gone."""
+async def test_a_stopped_prometheus_is_unknown_until_it_restarts(tmp_path):
+    """Stopped: SourceError each time. Restarted: readings, and no series counts as absent."""
     with start_exporter(METRICS.format(n=5)) as exporter, start_prometheus(tmp_path) as server:
         server.set_targets({"mine": [exporter.address], "self": [server.address]})
         wait_for(lambda: len(server.query("count_over_time(up[10s]) > 2")) == 2, 30)
@@ -179,7 +179,7 @@ async def test_a_prometheus_that_stops_is_unknown_and_comes_back_by_itself(tmp_p
 
 
 @pytest.mark.slow
-async def test_history_of_a_real_server_is_what_was_recorded(tmp_path):
+async def test_history_of_a_real_server_equals_the_recorded_samples(tmp_path):
     """Backfilled samples are read coarsely for a day and finely for the last hour."""
     now = int(time.time()) // 15 * 15
     fine = now // 300 * 300 - 7200
@@ -226,28 +226,28 @@ async def test_tls_user_and_client_certificate_of_a_real_server(tmp_path):
                 source, lambda r: r is not None and ("depth", "mine") in values_by_metric(r)
             )
             assert [chunk async for chunk in source.history(reading.time)]
-        for settings, told in (
+        for settings, message in (
             ({"tls": tls, "basic_auth": BasicAuth(username="joe")}, "denies access"),
-            ({"tls": Tls(ca_file=files.ca), "basic_auth": auth}, "cannot reach"),  # no certificate of ours
-            ({"basic_auth": auth}, "cannot reach"),  # a CA that nobody knows
+            ({"tls": Tls(ca_file=files.ca), "basic_auth": auth}, "cannot reach"),  # no client certificate
+            ({"basic_auth": auth}, "cannot reach"),  # an unknown CA
         ):
-            await assert_refused(Prometheus(url=server.url, **settings), told)
+            await assert_refused(Prometheus(url=server.url, **settings), message)
 
 
-async def assert_refused(settings, told):
+async def assert_refused(settings, message):
     """Neither the API library nor the live client gets access, and neither shows the password."""
     source = PrometheusSource(settings, SystemClock())
-    with pytest.raises(SourceError, match=told) as caught:
+    with pytest.raises(SourceError, match=message) as caught:
         await source.open()
-    with pytest.raises(SourceError, match=told) as live:
+    with pytest.raises(SourceError, match=message) as live:
         await source._client.query("up")
     await source.close()
     assert PASSWORD not in f"{caught.value!r}{live.value!r}"
 
 
 @pytest.mark.slow
-async def test_a_local_prometheus_is_found(stand):
+async def test_a_local_prometheus_is_found(monitored_server):
     """`trimtab up` finds a local Prometheus in less than a second."""
     begin = time.monotonic()
-    assert await find_local_prometheus(stand.url) == stand.url
+    assert await find_local_prometheus(monitored_server.url) == monitored_server.url
     assert time.monotonic() - begin < 1.0

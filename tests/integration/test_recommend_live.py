@@ -29,16 +29,16 @@ def test_bad_settings_are_reported_without_a_password(tmp_path):
             login = f"redis://:{SECRET.replace('/', '%2F')}@127.0.0.1:{redis.port}"
             stores = ["--redis", login, "--postgresql", url]
             began = time.monotonic()
-            done = subprocess.run(
+            completed = subprocess.run(
                 [TRIMTAB, "recommend", *stores, "--seconds", "1", "-f", "json"],
                 cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
             )  # fmt: skip
-    assert done.returncode == 1, done.stderr
-    found = {(row["tool"], row["finding"]): row for row in json.loads(done.stdout)}
-    assert ("redis", "a cache that refuses writes when it is full") in found
-    assert ("postgresql", "autovacuum is off") in found
-    planner = found["postgresql", "the planner takes memory for a spinning disk"]
+    assert completed.returncode == 1, completed.stderr
+    findings = {(row["tool"], row["finding"]): row for row in json.loads(completed.stdout)}
+    assert ("redis", "a cache that refuses writes when it is full") in findings
+    assert ("postgresql", "autovacuum is off") in findings
+    planner = findings["postgresql", "the planner takes memory for a spinning disk"]
     assert "ALTER SYSTEM SET random_page_cost = " in planner["command"]
-    assert "checking redis, postgresql: 1 s" in done.stderr
-    assert SECRET not in done.stdout + done.stderr
+    assert "checking redis, postgresql: 1 s" in completed.stderr
+    assert SECRET not in completed.stdout + completed.stderr
     assert time.monotonic() - began < 120

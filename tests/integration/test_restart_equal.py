@@ -67,16 +67,16 @@ class ReplayEngine:
         """Return the number of ticks in the log of this process."""
         return self.log.read_text(errors="replace").count('"event":"tick"')
 
-    def run_until(self, until_ticks: int, how: signal.Signals) -> None:
+    def run_until(self, until_ticks: int, end_signal: signal.Signals) -> None:
         """Start the engine, and end it by a signal after so many ticks."""
         process = self.start()
         try:
             wait_for(lambda: self.tick_count() >= until_ticks or process.poll() is not None, 90)
             assert process.poll() is None, self.log.read_text()[-3000:]
         finally:
-            process.send_signal(how)
+            process.send_signal(end_signal)
             process.wait(20)
-        if how is signal.SIGTERM:
+        if end_signal is signal.SIGTERM:
             assert process.returncode == 0
 
     def run_to_end(self, rows: int) -> None:
@@ -92,12 +92,12 @@ class ReplayEngine:
     def scores(self) -> dict[str, tuple[np.ndarray, ...]]:
         """Return the score log by series."""
         log = ParquetScoreLog(self.data_dir / "scores", 36_500, 10**12, SystemClock().now)
-        found = {}
+        scores = {}
         for i in range(SERIES):
             key = SeriesKey.of("files", f"s{i}", {"file": "r.csv"})
             rows = log.read(key.id, 0, 2**62)
-            found[str(key)] = (rows.times, rows.value, rows.anomaly_score, rows.yhat, rows.yhat_lower)
-        return found
+            scores[str(key)] = (rows.times, rows.value, rows.anomaly_score, rows.yhat, rows.yhat_lower)
+        return scores
 
     def anomalies(self) -> list[object]:
         """Return the stored anomalies."""

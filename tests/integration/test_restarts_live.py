@@ -25,16 +25,16 @@ from trimtab.engine.types import ChangeKind
 ENTITY = "node"
 
 
-async def wait_until(check, what, within_s=60.0):
+async def wait_until(check, condition, within_s=60.0):
     """Wait until `check()` is truthy."""
     end = time.monotonic() + within_s
     while not check():
-        assert time.monotonic() < end, f"not within {within_s} s: {what}"
+        assert time.monotonic() < end, f"not within {within_s} s: {condition}"
         await asyncio.sleep(0.1)
 
 
 class PrometheusWithoutHistory(PrometheusSource):
-    """Prometheus source that reads no history, so that nothing is learned first."""
+    """Prometheus source that reads no history, so that no warm-up delays the test."""
 
     async def history(self, now_ns):
         for chunk in ():

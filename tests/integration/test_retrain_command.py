@@ -43,11 +43,11 @@ def command(folder, data, *more):
 
 def run(folder, data, *more):
     """Return exit code, stdout and stderr."""
-    done = subprocess.run(
+    completed = subprocess.run(
         command(folder, data, *more), capture_output=True, text=True, timeout=300, check=False,
         env={**os.environ, "PYTHONPATH": str(folder)},
     )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
+    return completed.returncode, completed.stdout, completed.stderr
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_killed_run_is_resumed_without_network_access(folder, tmp_path):
     [
         (("--history", "up"), 3, "did not answer"),  # no Prometheus at this address
         (("--since", "1d"), 3, "there is no sample of"),  # all samples are older
-        (("--history", "./nowhere"), 3, "there is no folder './nowhere'"),  # a misspelled folder
+        (("--history", "./nowhere"), 3, "there is no folder './nowhere'"),  # a missing folder
         (("policy",), 2, "no pipeline 'policy'"),
         # shorter than the horizon
         (("--since", "10m"), 2, "--since '10m': schedulers.load: fit_window is 600 s"),

@@ -29,8 +29,8 @@ async def test_a_hundred_swaps_of_real_tools(tmp_path):
     with start_redis(tmp_path / "redis", "--maxmemory", "10mb") as server:
 
         def settings(number: int) -> dict[str, RedisTool]:
-            one = RedisTool(kind="redis", url=server.url, memory_limit=2**30 + number)
-            return {"swapped": one, "other": RedisTool(kind="redis", url=server.url)}
+            options = RedisTool(kind="redis", url=server.url, memory_limit=2**30 + number)
+            return {"swapped": options, "other": RedisTool(kind="redis", url=server.url)}
 
         rack = await ToolRegistry(settings(0), FakeKeyValueStore(), FakeClock()).open()
         await rack.tool("other").metrics("other")

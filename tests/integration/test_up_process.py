@@ -65,7 +65,7 @@ class EngineProcess:
         """Return whether requests write no line to the log."""
         before = self.log_text()
         self.get("status")
-        self.get("status")  # by now the line of the first request is written
+        self.get("status")  # the log line of the first request is written by now
         return self.log_text() == before
 
     def log_text(self) -> str:

@@ -1,1 +1,1 @@
-"""Labelled recordings of services in trouble and of healthy ones: of real processes, and simulated."""
+"""Labelled recordings of faulty and healthy services, from real processes and simulations."""

@@ -1,4 +1,4 @@
-"""Faults of simulated services, in varying strength, and habits of healthy ones."""
+"""Faults of simulated services, in varying strength, and normal behaviour of healthy ones."""
 
 import numpy as np
 
@@ -154,7 +154,7 @@ def troubled(pattern, seeds, part="development"):
 
 
 def healthy(seeds, part="development"):
-    """Yield simulated recordings of healthy services, with one or two habits each."""
+    """Yield simulated recordings of healthy services, with one or two normal behaviours each."""
     names = list(FLAVOURS)
     for seed in seeds:
         service = SimulatedService([seed, 99])

@@ -1,4 +1,4 @@
-"""A recording: series by tick, the patterns in it, and its file format."""
+"""Recordings: series by tick, the patterns in them, and their file format."""
 
 import json
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,7 @@
-"""A small service that can be made to misbehave while it runs: what the recordings are made with.
+"""A small service for recordings whose faults can be switched on while it runs.
 
-Requests arrive by themselves (open loop, Poisson). Each looks into Redis, takes a connection of a bounded
-pool, calls a dependency, computes, answers; jobs wait in a queue for workers. Settings come as JSON lines
+Requests arrive in an open loop (Poisson). Each reads Redis, takes a connection from a bounded pool, calls
+a dependency, computes and answers; jobs wait in a queue for workers. Settings come as JSON lines
 on the standard input. `python -m tests.recordings.service PORT '{"rate": 20}'` serves metrics on PORT.
 """
 
@@ -42,11 +42,11 @@ class Settings(dict):
     rate, burn_ms      : requests/s; CPU milliseconds per request
     wave, wave_s       : season of the rate: amplitude 0..1 and period in seconds
     key_space, value_bytes : of the cache, with a Zipf-like distribution
-    leak_bytes, garbage: bytes per request that are kept for ever, or until garbage collection
+    leak_bytes, garbage: bytes per request that are kept forever, or until garbage collection
     pool, dependency, redis, postgresql : pool size, and ports or URL
     forget             : ratio of requests that do not return their connection
     job_rate, workers, job_ms, queue_most : of the job queue
-    errors             : ratio of requests that fail by themselves
+    errors             : ratio of requests that fail without another cause
     """
 
     DEFAULTS: ClassVar = {
@@ -101,7 +101,7 @@ async def read_bulk(reader):
 
 
 def resp(*words):
-    """A RESP command."""
+    """Return a RESP command."""
     parts = [w if isinstance(w, bytes) else str(w).encode() for w in words]
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts)
 
@@ -112,7 +112,7 @@ class Service:
     def __init__(self, settings):
         self.settings = settings
         self.random = random.Random(settings.seed)
-        self.kept, self.ballast = [], []
+        self.retained, self.ballast = [], []
         self.pool = asyncio.Condition()
         self.active = self.waiting = 0
         self.cache, self.calls = ConnectionPool(8), ConnectionPool(200)
@@ -171,7 +171,7 @@ class Service:
         while time.thread_time() < end:
             sum(range(50))
         if s.leak_bytes:
-            self.kept.append(bytearray(int(s.leak_bytes)))
+            self.retained.append(bytearray(int(s.leak_bytes)))
         if s.garbage:
             ring = [bytearray(s.garbage)]
             ring.append(ring)
@@ -222,7 +222,7 @@ class Service:
     async def _ask(self, session, keep):
         await session.execute("select count(*) from generate_series(1, 200)")
         if keep:
-            self.kept.append(session)
+            self.retained.append(session)
             return
         await session.commit()
         self.sessions.put_nowait(session)

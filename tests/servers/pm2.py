@@ -45,9 +45,9 @@ def install_pm2(folder: Path) -> str:
         "--silent",
         "pm2",
     ]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"npm cannot install pm2: {done.stderr.strip()[-200:]}")
+    completed = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+    if completed.returncode != 0:
+        pytest.skip(f"npm cannot install pm2: {completed.stderr.strip()[-200:]}")
     return str(folder / "node_modules" / ".bin" / "pm2")
 
 
@@ -63,9 +63,9 @@ class Pm2Server:
         """Run pm2, which must succeed, and return its output."""
         environ = {**os.environ, "PM2_HOME": str(self.home), "PORT": str(self.port), "NO_COLOR": "1"}
         argv = [self.command, *words]
-        done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        completed = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+        return completed.stdout
 
     def start(self, name: str, *more: str) -> None:
         """Start the service under a name and wait until it is ready."""

@@ -28,11 +28,11 @@ PASSWORD_BCRYPT = "$2b$04$abcdefghijklmnopqrstuuobFaEJANklW4I6zZpcLRbXjrME4Qa2m"
 
 def find_binary(name: str) -> str:
     """Return the path of a program; skip when it is not installed."""
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         package = "prometheus" if name == "promtool" else name
         pytest.skip(f"{name} is not installed: apt-get install {package}")
-    return found
+    return path
 
 
 def free_port() -> int:
@@ -161,7 +161,7 @@ def start_prometheus(
 
     targets    : job -> addresses; `set_targets` changes them
     prefix     : path prefix such as /monitoring/prom
-    web_config : TLS and users of the server; `client` is then what httpx needs (verify, auth, cert)
+    web_config : TLS and users of the server; `client` then has the arguments of httpx (verify, auth, cert)
     config     : additional YAML of the configuration file, such as rule_files
     """
     port = free_port()
@@ -238,7 +238,7 @@ def backfill(directory: Path, openmetrics: str | Path) -> None:
 
 
 class Exporter:
-    """Scrape target in this process; `text` is what it exposes, None = it answers 500."""
+    """Scrape target in this process that exposes `text`; None = it answers 500."""
 
     def __init__(self, text: str | None = "") -> None:
         self.text = text
@@ -257,9 +257,9 @@ def start_exporter(text: str | Callable[[], str] = "") -> Iterator[Exporter]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            shown = text() if callable(text) and exporter.text is None else exporter.text
-            body = (shown or "").encode()
-            self.send_response(500 if shown is None else 200)
+            body_text = text() if callable(text) and exporter.text is None else exporter.text
+            body = (body_text or "").encode()
+            self.send_response(500 if body_text is None else 200)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

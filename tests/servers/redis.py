@@ -15,18 +15,18 @@ class RedisServer(ServerProcess):
 
     password: str = ""
 
-    def cli(self, *words: object) -> str:
+    def cli(self, *arguments: object) -> str:
         """Return the raw reply to one command of the default user."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as wire:
             if self.password:
                 _send_command(wire, "AUTH", self.password)
                 _read_line(wire)
-            _send_command(wire, *words)
+            _send_command(wire, *arguments)
             return _read_answer(wire)
 
 
-def _send_command(wire: socket.socket, *words: object) -> None:
-    parts = [str(word).encode() for word in words]
+def _send_command(wire: socket.socket, *arguments: object) -> None:
+    parts = [str(argument).encode() for argument in arguments]
     wire.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
 
 

@@ -45,35 +45,35 @@ class SmtpServer:
         sender, to = "", []
         while line := (await reader.readline()).decode().rstrip("\r\n"):
             self.lines.append(line)
-            word = line.split(" ")[0].split(":")[0].upper()
-            match word:
+            command = line.split(" ")[0].split(":")[0].upper()
+            match command:
                 case "EHLO":
-                    await self._reply(writer, word, self._extensions())
+                    await self._reply(writer, command, self._extensions())
                 case "STARTTLS":
-                    await self._reply(writer, word, "220 go")
+                    await self._reply(writer, command, "220 go")
                     if self.context is None:
                         return
                     await writer.start_tls(self.context)
                     self.encrypted = True
                 case "AUTH":
-                    await self._reply(writer, word, self._login_reply(line))
+                    await self._reply(writer, command, self._login_reply(line))
                 case "MAIL":
                     sender, to = line.split("<")[1].split(">")[0], []
-                    await self._reply(writer, word, "250 ok")
+                    await self._reply(writer, command, "250 ok")
                 case "RCPT":
                     to.append(line.split("<")[1].split(">")[0])
-                    await self._reply(writer, word, "250 ok")
+                    await self._reply(writer, command, "250 ok")
                 case "DATA":
-                    await self._reply(writer, word, "354 go")
+                    await self._reply(writer, command, "354 go")
                     body = await reader.readuntil(b"\r\n.\r\n")
                     if await self._reply(writer, ".", "250 taken") == "250 taken":
                         self.envelopes.append((sender, to))
                         self.mails.append(message_from_bytes(body[:-3], policy=policy.default))
                 case _:
-                    await self._reply(writer, word, "250 ok")
+                    await self._reply(writer, command, "250 ok")
 
-    async def _reply(self, writer: asyncio.StreamWriter, word: str, usual: str) -> str:
-        answer = self.replies.get(word, usual)
+    async def _reply(self, writer: asyncio.StreamWriter, command: str, default: str) -> str:
+        answer = self.replies.get(command, default)
         if answer is None:
             await asyncio.Event().wait()
             return ""

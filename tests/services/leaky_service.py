@@ -30,7 +30,7 @@ from trimtab.service import Knobs
 TOKEN = "a-token-of-the-tests"
 DRAIN_S = 0.3
 _PAGE = 4096
-_ATTACH_FILTER = 26  # SO_ATTACH_FILTER of Linux: a program that sees each packet to the socket
+_ATTACH_FILTER = 26  # SO_ATTACH_FILTER of Linux: a program that filters each packet to the socket
 
 
 class LruCache:
@@ -95,9 +95,9 @@ class LeakyService:
     def leak(self) -> None:
         """Leak memory and touch it, so that it becomes resident."""
         if self.leak_bytes > 0:
-            lost = bytearray(self.leak_bytes)
-            lost[::_PAGE] = b"x" * len(range(0, self.leak_bytes, _PAGE))
-            self.leaked.append(lost)
+            block = bytearray(self.leak_bytes)
+            block[::_PAGE] = b"x" * len(range(0, self.leak_bytes, _PAGE))
+            self.leaked.append(block)
 
     async def item(self, number: int) -> str:
         """Return an item from the cache, else Redis, else the database."""
@@ -202,12 +202,12 @@ class DrainingServer(uvicorn.Server):
 
 def bind_shared_port(port: int) -> socket.socket:
     """Return a socket whose port several processes can share."""
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    made.bind(("127.0.0.1", port))
-    made.set_inheritable(True)
-    return made
+    shared_socket = socket.socket()
+    shared_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    shared_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    shared_socket.bind(("127.0.0.1", port))
+    shared_socket.set_inheritable(True)
+    return shared_socket
 
 
 def main() -> None:
@@ -217,12 +217,12 @@ def main() -> None:
     parser.add_argument("--leak-bytes", type=int, default=0)
     parser.add_argument("--cache", type=int, default=100)
     parser.add_argument("--database-ms", type=float, default=20.0)
-    given = parser.parse_args()
+    options = parser.parse_args()
     redis_url = os.environ.get("REDIS_URL") or None
-    leaky = LeakyService(LruCache(given.cache), given.leak_bytes, given.database_ms / 1000, redis_url)
+    leaky = LeakyService(LruCache(options.cache), options.leak_bytes, options.database_ms / 1000, redis_url)
     app = make_app(leaky, os.environ.get("TRIMTAB_TOKEN", TOKEN))
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
-    DrainingServer(config).run([bind_shared_port(given.port)])
+    DrainingServer(config).run([bind_shared_port(options.port)])
 
 
 if __name__ == "__main__":

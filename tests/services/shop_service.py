@@ -97,10 +97,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--redis", default="redis://127.0.0.1:6379")
     parser.add_argument("--origin-ms", type=float, default=40.0)
-    given = parser.parse_args()
+    options = parser.parse_args()
     token = os.environ.get("TRIMTAB_TOKEN", TOKEN)
-    app = make_app(given.redis, Origin(given.origin_ms / 1000), token)
-    uvicorn.run(app, port=given.port, log_level="warning", timeout_graceful_shutdown=2)
+    app = make_app(options.redis, Origin(options.origin_ms / 1000), token)
+    uvicorn.run(app, port=options.port, log_level="warning", timeout_graceful_shutdown=2)
 
 
 if __name__ == "__main__":

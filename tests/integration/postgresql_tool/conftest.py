@@ -32,9 +32,9 @@ async def make_tool(url, admin):  # noqa: ARG001 - what a test sets is reset aft
     """A function that makes a tool, which is closed at the end."""
     made = []
 
-    def make(**given) -> Postgresql:
+    def make(**options) -> Postgresql:
         made.append(
-            Postgresql("db", PostgresqlTool(**{"kind": "postgresql", "url": url, "timeout": 3, **given}))
+            Postgresql("db", PostgresqlTool(**{"kind": "postgresql", "url": url, "timeout": 3, **options}))
         )
         return made[-1]
 

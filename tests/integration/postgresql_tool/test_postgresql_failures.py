@@ -69,7 +69,7 @@ async def _nothing(*_values):
     return []
 
 
-async def test_cancelled_callers_leave_nothing(make_tool, admin):
+async def test_cancelled_callers_leave_no_session(make_tool, admin):
     """Cancelled callers leave no session and no task."""
     tool = make_tool()
     await tool.status()
@@ -86,15 +86,15 @@ async def test_cancelled_callers_leave_nothing(make_tool, admin):
 
 async def test_tls(make_tool, admin, tmp_path):
     """Over TLS the server must match the CA."""
-    made = make_certificates(tmp_path / "tls")
-    admin.enable_tls(made.server_cert, made.server_key)
+    certificates = make_certificates(tmp_path / "tls")
+    admin.enable_tls(certificates.server_cert, certificates.server_key)
     try:
 
         async def trusted():
-            return (await make_tool(tls={"ca_file": made.ca}).status()).state is ToolState.UP
+            return (await make_tool(tls={"ca_file": certificates.ca}).status()).state is ToolState.UP
 
         await wait_until(trusted)
-        stranger = await make_tool(tls={"ca_file": made.client_cert}).status()
+        stranger = await make_tool(tls={"ca_file": certificates.client_cert}).status()
         assert stranger.state is ToolState.UNREACHABLE
         assert "certificate" in stranger.detail
         assert (await make_tool(tls={"insecure_skip_verify": True}).status()).state is ToolState.UP

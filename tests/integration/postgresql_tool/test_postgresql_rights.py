@@ -10,12 +10,12 @@ from trimtab.engine.settings.data_store_tools import SessionFilter
 from trimtab.engine.types import ToolState
 
 
-async def test_the_grant_suffices_and_no_less(make_tool, url, make_role):
+async def test_the_grant_is_sufficient_and_minimal(make_tool, url, make_role):
     """The role of `grant` can do what the tool does and nothing else."""
     rule = SessionFilter(older_than=10, applications=("shop",))
-    given = {"idle_in_transaction": rule, "long_query": rule}
-    make_role("trimtab", [make_tool(**given).grant()])
-    tool = make_tool(url=as_role(url, "trimtab"), password=PASSWORD, **given)
+    options = {"idle_in_transaction": rule, "long_query": rule}
+    make_role("trimtab", [make_tool(**options).grant()])
+    tool = make_tool(url=as_role(url, "trimtab"), password=PASSWORD, **options)
     status = await tool.status()
     assert (status.state, status.detail) == (ToolState.UP, status.detail)
     assert (await tool.metrics("db"))["pg_up"] == 1.0
@@ -35,14 +35,14 @@ async def test_the_grant_suffices_and_no_less(make_tool, url, make_role):
 
 
 LESS = [
-    # a role that may only log in
+    # a role that can only log in
     (["CREATE ROLE less LOGIN"], ToolState.EXPORT_ONLY, r"less may not execute pg_reload_conf\(\)"),
     # no right to any parameter
     (
         ["CREATE ROLE less LOGIN", "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO less"],
         ToolState.EXPORT_ONLY, "has ALTER SYSTEM on no parameter",
     ),
-    # it could set, but not see who set before
+    # it can set a value, but not read where the current one is set
     (
         ["CREATE ROLE less LOGIN", "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO less",
          "GRANT ALTER SYSTEM ON PARAMETER work_mem TO less"],
@@ -51,14 +51,14 @@ LESS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("statements", "state", "why"), LESS)
-async def test_with_too_few_rights_it_is_export_only(make_tool, url, make_role, statements, state, why):
+@pytest.mark.parametrize(("statements", "state", "message"), LESS)
+async def test_with_too_few_rights_it_is_export_only(make_tool, url, make_role, statements, state, message):
     """Missing rights are named, and a change is returned as SQL for a role that has them."""
     make_role("less", statements)
     tool = make_tool(url=as_role(url, "less"))
     status = await tool.status()
     assert status.state is state
-    with pytest.raises(RefusedError, match=rf"{why}.*was changed.*SET work_mem = '8MB'"):
+    with pytest.raises(RefusedError, match=rf"{message}.*was changed.*SET work_mem = '8MB'"):
         await tool.apply("db", "work_mem", 4 * MB, 8 * MB)
 
 
@@ -68,8 +68,8 @@ async def test_without_alter_system_it_is_export_only(make_tool, monkeypatch):
     rows = tool._session.query
 
     async def query_like_version_17(query, values=()):
-        found = await rows(query, values)
-        return [{**row, "allowed": "off"} for row in found] if "allow_alter_system" in str(query) else found
+        result = await rows(query, values)
+        return [{**row, "allowed": "off"} for row in result] if "allow_alter_system" in str(query) else result
 
     monkeypatch.setattr(tool._session, "query", query_like_version_17)
     status = await tool.status()
@@ -79,7 +79,7 @@ async def test_without_alter_system_it_is_export_only(make_tool, monkeypatch):
         await tool.apply("db", "work_mem", 4 * MB, 8 * MB)
 
 
-async def test_only_some_parameters(make_tool, url, make_role):
+async def test_rights_to_single_parameters(make_tool, url, make_role):
     """A role with one parameter can set that one; the error for others names the privilege."""
     make_role("one", [
         "CREATE ROLE one LOGIN", "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO one",
@@ -106,20 +106,20 @@ async def test_passwords(make_tool, url, admin, make_role, tmp_path):
     make_role("locked", ["CREATE ROLE locked LOGIN PASSWORD 'right'"])
     secret = tmp_path / "password"
     secret.write_text("right\n")
-    theirs = as_role(url, "locked")
+    role_url = as_role(url, "locked")
     with admin.with_config_line("hba_file", first="host all locked 127.0.0.1/32 scram-sha-256"):
 
-        async def asked():
-            return (await make_tool(url=theirs).status()).state is ToolState.DENIED
+        async def password_is_required():
+            return (await make_tool(url=role_url).status()).state is ToolState.DENIED
 
-        await wait_until(asked)
-        for given in ({}, {"password": "hunter2"}):
-            status = await make_tool(url=theirs, **given).status()
+        await wait_until(password_is_required)
+        for options in ({}, {"password": "hunter2"}):
+            status = await make_tool(url=role_url, **options).status()
             assert status.state is ToolState.DENIED
             assert "check username, password and database of tools.db" in status.detail
             assert "hunter2" not in status.detail
-        assert (await make_tool(url=theirs, password_file=secret).status()).state is ToolState.EXPORT_ONLY
-        gone = await make_tool(url=theirs, password_file=tmp_path / "none").status()
-        assert (gone.state, "cannot be read" in gone.detail) == (ToolState.UNREACHABLE, True)
-    for wrong in (as_role(url, "nobody"), url.replace("/postgres", "/nothing")):
-        assert (await make_tool(url=wrong).status()).state is ToolState.DENIED
+        assert (await make_tool(url=role_url, password_file=secret).status()).state is ToolState.EXPORT_ONLY
+        status = await make_tool(url=role_url, password_file=tmp_path / "none").status()
+        assert (status.state, "cannot be read" in status.detail) == (ToolState.UNREACHABLE, True)
+    for wrong_url in (as_role(url, "nobody"), url.replace("/postgres", "/nothing")):
+        assert (await make_tool(url=wrong_url).status()).state is ToolState.DENIED

@@ -65,28 +65,28 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("knob", "before", "after", "written"), CHANGES)
-async def test_a_change_is_made_read_back_and_reset(make_tool, admin, knob, before, after, written):
+@pytest.mark.parametrize(("knob", "before", "after", "sql_value"), CHANGES)
+async def test_a_change_is_made_read_back_and_reset(make_tool, admin, knob, before, after, sql_value):
     """A change is written to postgresql.auto.conf, applies to all sessions, and reset removes it."""
     tool = make_tool()
-    done = await tool.apply("db", knob, before, after)
-    assert (done.before, done.after, done.lasts) == (before, after, Lasts.IN_A_FILE)
-    assert done.permanent == f"ALTER SYSTEM SET {knob} = {written}; SELECT pg_reload_conf();"
+    change = await tool.apply("db", knob, before, after)
+    assert (change.before, change.after, change.lasts) == (before, after, Lasts.IN_A_FILE)
+    assert change.permanent == f"ALTER SYSTEM SET {knob} = {sql_value}; SELECT pg_reload_conf();"
     assert (await tool.read("db", knob)).set_here
     source = "SELECT sourcefile FROM pg_settings WHERE name = %s"
 
-    async def seen():
+    async def is_set():
         return (admin.value(source, knob) or "").endswith("postgresql.auto.conf")
 
-    await wait_until(seen)
-    gone = await tool.apply("db", knob, after, None)
-    assert gone.after == before
+    await wait_until(is_set)
+    reset = await tool.apply("db", knob, after, None)
+    assert reset.after == before
     assert not (await tool.read("db", knob)).set_here
 
-    async def forgotten():
+    async def is_removed():
         return not (admin.value(source, knob) or "").endswith("postgresql.auto.conf")
 
-    await wait_until(forgotten)
+    await wait_until(is_removed)
 
 
 async def test_every_knob_of_the_table_can_be_set(make_tool):
@@ -95,12 +95,12 @@ async def test_every_knob_of_the_table_can_be_set(make_tool):
     for knob in KNOBS.values():
         before = (await tool.read("db", knob.name)).value
         after = not before if knob.name == "jit" else knob.low
-        done = await tool.apply("db", knob.name, before, after)
-        assert (knob.name, done.after) == (knob.name, after)
+        change = await tool.apply("db", knob.name, before, after)
+        assert (knob.name, change.after) == (knob.name, after)
         assert (await tool.apply("db", knob.name, after, None)).after == before
 
 
-HELD = [
+ROUNDED = [
     ("work_mem", 4 * MB, 5_000_000, 4883 * 1024),
     ("effective_cache_size", 4096 * MB, 2**30 + 4096, 2**30),
     ("random_page_cost", 4.0, 1.23456789, 1.23457),
@@ -108,12 +108,12 @@ HELD = [
 ]
 
 
-@pytest.mark.parametrize(("knob", "before", "after", "held"), HELD)
-async def test_an_inexact_value_is_refused(make_tool, knob, before, after, held):
+@pytest.mark.parametrize(("knob", "before", "after", "stored"), ROUNDED)
+async def test_an_inexact_value_is_refused(make_tool, knob, before, after, stored):
     """A value that PostgreSQL would round is refused with the stored value."""
-    with pytest.raises(RefusedError, match=f"PostgreSQL would store {held}"):
+    with pytest.raises(RefusedError, match=f"PostgreSQL would store {stored}"):
         await make_tool().apply("db", knob, before, after)
-    assert (await make_tool().apply("db", knob, before, held)).after == held
+    assert (await make_tool().apply("db", knob, before, stored)).after == stored
 
 
 async def test_floats_with_noise_in_their_last_digits(make_tool):
@@ -134,7 +134,7 @@ async def test_multiples_of_the_grain_are_exact(make_tool):
                 assert rules.values_equal(rules.validate_value(setting, value), value)
 
 
-async def test_a_line_of_the_configuration_file_is_kept(make_tool, admin):
+async def test_a_line_of_the_configuration_file_is_restored(make_tool, admin):
     """A change overrides a line of postgresql.conf, and a reset restores the line's value."""
     with admin.with_config_line("config_file", last="work_mem = '6MB'"):
         tool = make_tool()
@@ -171,10 +171,10 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("knob", "before", "after", "why"), REFUSED)
-async def test_refused_values(make_tool, admin, knob, before, after, why):
+@pytest.mark.parametrize(("knob", "before", "after", "message"), REFUSED)
+async def test_refused_values(make_tool, admin, knob, before, after, message):
     """An invalid or too large value is refused with the reason or the projection."""
-    with pytest.raises(RefusedError, match=why):
+    with pytest.raises(RefusedError, match=message):
         await make_tool().apply("db", knob, before, after)
     assert admin.value("SELECT count(*) FROM pg_settings WHERE sourcefile LIKE '%auto.conf'") == 0
 
@@ -215,12 +215,12 @@ OVERRIDES = [
 ]
 
 
-@pytest.mark.parametrize(("override", "reset", "words"), OVERRIDES)
-async def test_overridden_settings_are_refused(make_tool, admin, override, reset, words):
+@pytest.mark.parametrize(("override", "reset", "message"), OVERRIDES)
+async def test_overridden_settings_are_refused(make_tool, admin, override, reset, message):
     """A value set for our role or database hides the server's: the change is refused."""
     admin.run(override)
     try:
-        with pytest.raises(RefusedError, match=f"{words}: ALTER SYSTEM would not change it"):
+        with pytest.raises(RefusedError, match=f"{message}: ALTER SYSTEM would not change it"):
             await make_tool().apply("db", "work_mem", 5 * MB, 8 * MB)
     finally:
         admin.run(reset)

@@ -32,8 +32,8 @@ async def test_idle_in_transaction(make_tool, admin):
         patient = make_tool(idle_in_transaction=older)
         assert "nothing to do" in await patient.run("db", "terminate_idle_in_transaction", "k")
         await asyncio.sleep(0.5)
-        told = await tool.run("db", "terminate_idle_in_transaction", "k")
-        assert told.startswith(f"terminated session {named.info.backend_pid} of tester (shop)")
+        result = await tool.run("db", "terminate_idle_in_transaction", "k")
+        assert result.startswith(f"terminated session {named.info.backend_pid} of tester (shop)")
         unnamed.execute("SELECT 1")
         with pytest.raises(psycopg.OperationalError):
             named.execute("SELECT 1")
@@ -54,13 +54,13 @@ async def test_a_long_query(make_tool, admin):
 
 
 async def test_analyze(make_tool, admin, url, make_role):
-    """Stale tables are analysed; those of other owners are counted; slow ones are left."""
+    """Stale tables are analysed; those of other owners are counted; slow ones are skipped."""
     admin.run("CREATE TABLE stale AS SELECT generate_series(1, 1000) AS x")
     admin.run("SELECT pg_stat_force_next_flush()")
     try:
         make_role("less", ["CREATE ROLE less LOGIN"])
-        told = await make_tool(url=as_role(url, "less")).run("db", "analyze", "k")
-        assert told.startswith("0 of 1 stale tables have fresh statistics, 1 need their owner")
+        result = await make_tool(url=as_role(url, "less")).run("db", "analyze", "k")
+        assert result.startswith("0 of 1 stale tables have fresh statistics, 1 need their owner")
         assert await make_tool().run("db", "analyze", "k") == "1 of 1 stale tables have fresh statistics"
         assert admin.value("SELECT last_analyze IS NOT NULL FROM pg_stat_user_tables WHERE relname = 'stale'")
         assert await make_tool().run("db", "analyze", "k") == "0 of 0 stale tables have fresh statistics"
@@ -70,13 +70,13 @@ async def test_analyze(make_tool, admin, url, make_role):
         await make_tool().run("db", "vacuum_full", "k")
 
 
-async def test_commands_for_people(make_tool, url):
+async def test_shell_commands(make_tool, url):
     """The psql command does the same as the tool."""
     psql = shutil.which("psql")
     tool = make_tool()
     line = tool.command("db", "work_mem", 8 * MB)
-    words = "-c 'ALTER SYSTEM SET work_mem = '\"'\"'8MB'\"'\"'' -c 'SELECT pg_reload_conf()'"
-    assert line == f"psql {url} {words}"
+    commands = "-c 'ALTER SYSTEM SET work_mem = '\"'\"'8MB'\"'\"'' -c 'SELECT pg_reload_conf()'"
+    assert line == f"psql {url} {commands}"
     assert "RESET work_mem" in tool.command("db", "work_mem", None)
     assert tool.command("db", "analyze", None) == f"psql {url} -c ANALYZE"
     if psql is None:

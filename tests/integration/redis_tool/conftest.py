@@ -19,12 +19,13 @@ def server(tmp_path):
 @pytest.fixture
 async def make_tool():
     """A function that makes a tool, which is closed at the end."""
-    made = []
+    tools = []
 
-    def make(server, **given) -> Redis:
-        made.append(Redis("cache", RedisTool(**{"kind": "redis", "url": server.url, "timeout": 2, **given})))
-        return made[-1]
+    def make(server, **options) -> Redis:
+        settings = RedisTool(**{"kind": "redis", "url": server.url, "timeout": 2, **options})
+        tools.append(Redis("cache", settings))
+        return tools[-1]
 
     yield make
-    for tool in made:
+    for tool in tools:
         await tool.close()

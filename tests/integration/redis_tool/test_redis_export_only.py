@@ -12,7 +12,7 @@ from trimtab.engine.types import ActionState, Mode, ToolState
 
 
 @pytest.mark.parametrize("renamed", ["", "a-name-of-the-provider"])
-async def test_changes_are_written_out(tmp_path, renamed):
+async def test_changes_are_exported(tmp_path, renamed):
     """Mode auto has no effect: recommendations name the line to write, and changes are refused."""
     with start_redis(tmp_path / "r", "--rename-command", "CONFIG", renamed) as server:
         settings = Settings.model_validate(

@@ -16,7 +16,7 @@ from trimtab.engine.types import ToolState
 MB = 2**20
 
 
-async def test_export_only_where_config_is_gone(tmp_path, make_tool):
+async def test_without_config_it_is_export_only(tmp_path, make_tool):
     """Without CONFIG the tool reads INFO, and a change is written out instead."""
     with start_redis(tmp_path / "r", "--rename-command", "CONFIG", "", "--maxmemory", "10mb") as server:
         tool = make_tool(server)
@@ -36,8 +36,8 @@ async def test_passwords(tmp_path, make_tool):
     """A wrong password is denied with a hint; its file is read again afterwards."""
     secret = tmp_path / "password"
     with start_redis(tmp_path / "r", password="right") as server:
-        for given in ({}, {"password": "wrong"}):
-            status = await make_tool(server, **given).status()
+        for options in ({}, {"password": "wrong"}):
+            status = await make_tool(server, **options).status()
             assert status.state is ToolState.DENIED
             assert "check username and password of tools.cache" in status.detail
             assert "wrong" not in status.detail.replace("WRONGPASS", "")
@@ -51,13 +51,13 @@ async def test_passwords(tmp_path, make_tool):
         assert "cannot be read: No such file" in missing.detail
 
 
-async def test_the_grant_suffices_and_no_less(tmp_path, make_tool):
+async def test_the_grant_is_sufficient_and_minimal(tmp_path, make_tool):
     """The user of `grant` can do what the tool does and nothing else; a reader can only read."""
     warm = CacheWarmingSettings(url="http://127.0.0.1:1/{key}", key="item:{key}", keys=("1",))
     with start_redis(tmp_path / "r", "--maxmemory", "10mb") as server:
-        words = make_tool(server, username="trimtab", warm=warm).grant()
-        (line,) = [line for line in words.splitlines() if line.startswith("ACL SETUSER")]
-        server.cli(*(word.strip("'") for word in line.split()))
+        statements = make_tool(server, username="trimtab", warm=warm).grant()
+        (line,) = [line for line in statements.splitlines() if line.startswith("ACL SETUSER")]
+        server.cli(*(argument.strip("'") for argument in line.split()))
         server.cli("ACL", "SETUSER", "reader", "on", ">pw", "-@all", "+info", "+config|get")
         server.cli("ACL", "SETUSER", "nobody", "on", ">pw", "-@all", "+ping")
         tool = make_tool(server, username="trimtab", password="CHANGE-THIS-PASSWORD", warm=warm)
@@ -73,26 +73,26 @@ async def test_the_grant_suffices_and_no_less(tmp_path, make_tool):
         assert (await reader.status()).state is ToolState.EXPORT_ONLY
         with pytest.raises(RefusedError, match="nothing was changed"):
             await reader.apply("cache", "maxmemory", 20 * MB, 10 * MB)
-        nobody = await make_tool(server, username="nobody", password="pw").status()
-        assert (nobody.state, "trimtab grant cache" in nobody.detail) == (ToolState.DENIED, True)
+        unknown_user = await make_tool(server, username="nobody", password="pw").status()
+        assert (unknown_user.state, "trimtab grant cache" in unknown_user.detail) == (ToolState.DENIED, True)
 
 
 async def test_tls(tmp_path, make_tool):
     """Over TLS the server must match the CA; a client certificate is sent when configured."""
-    made = make_certificates(tmp_path / "tls")
-    files = {"cert": made.server_cert, "key": made.server_key, "ca-cert": made.ca}
-    flags = [word for name, file in files.items() for word in (f"--tls-{name}-file", str(file))]
+    certs = make_certificates(tmp_path / "tls")
+    files = {"cert": certs.server_cert, "key": certs.server_key, "ca-cert": certs.ca}
+    flags = [argument for name, file in files.items() for argument in (f"--tls-{name}-file", str(file))]
     tls_port = free_port()
     with start_redis(tmp_path / "r", "--tls-port", str(tls_port), *flags) as server:
         url = f"rediss://127.0.0.1:{tls_port}"
-        known = {"ca_file": made.ca, "cert_file": made.client_cert, "key_file": made.client_key}
+        known = {"ca_file": certs.ca, "cert_file": certs.client_cert, "key_file": certs.client_key}
         assert (await make_tool(server, url=url, tls=known, timeout=9).status()).state is ToolState.UP
-        for tls in ({}, {"ca_file": made.ca}, {"ca_file": made.client_cert}):
+        for tls in ({}, {"ca_file": certs.ca}, {"ca_file": certs.client_cert}):
             assert (await make_tool(server, url=url, tls=tls).status()).state is ToolState.UNREACHABLE
 
 
 async def test_unreachable(server, make_tool):
-    """A stopped Redis is unreachable with its address, and is used again when it is back."""
+    """A stopped Redis is unreachable with its address, and is used again after it returns."""
     tool = make_tool(server)
     assert (await tool.status()).state is ToolState.UP
     server.stop(signal.SIGKILL)
@@ -149,7 +149,7 @@ async def test_a_change_that_cannot_be_read_back(server, make_tool):
         await tool._verify_value("maxmemory", 10 * MB)
 
 
-async def test_many_at_once_and_cancelled(server, make_tool):
+async def test_concurrent_and_cancelled_callers_share_connections(server, make_tool):
     """Fifty callers share three connections, and cancelled ones leave none open."""
     tool = make_tool(server)
     await asyncio.gather(*(tool.metrics("cache") for _ in range(50)))

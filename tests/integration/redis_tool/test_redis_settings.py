@@ -14,7 +14,7 @@ MB = 2**20
 
 
 def fill(server, keys, size=1000, ttl=0):
-    """Write keys of a size."""
+    """Write keys of this size."""
     for number in range(keys):
         server.cli("SET", f"item:{number}", "x" * size, *(("EX", ttl) if ttl else ()))
 
@@ -62,18 +62,19 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("knob", "before", "after", "line"), CHANGES)
-async def test_a_change_and_its_undoing(server, make_tool, knob, before, after, line):
+async def test_a_change_can_be_undone(server, make_tool, knob, before, after, line):
     """A change takes effect, has a line for redis.conf, and is undone exactly."""
     tool = make_tool(server)
-    done = await tool.apply("cache", knob, before, after)
-    assert (done.before, done.after, done.lasts, done.permanent) == (before, after, Lasts.UNTIL_RESTART, line)
+    change = await tool.apply("cache", knob, before, after)
+    assert (change.before, change.after) == (before, after)
+    assert (change.lasts, change.permanent) == (Lasts.UNTIL_RESTART, line)
     assert server.cli("CONFIG", "GET", knob).split("\n")[1] == line.split()[1]
     assert (await tool.read("cache", knob)).value == after
     await tool.apply("cache", knob, after, before)
     assert (await tool.read("cache", knob)).value == before
 
 
-async def test_reset_brings_the_default_back(server, make_tool):
+async def test_reset_restores_the_default(server, make_tool):
     """None sets a knob to its default."""
     tool = make_tool(server)
     await tool.apply("cache", "hz", 10, 20)
@@ -90,7 +91,7 @@ async def test_a_concurrent_change_is_a_conflict(server, make_tool):
 
 
 async def test_a_change_that_the_server_refuses(server, make_tool):
-    """A change that Redis refuses is reported in its words, and nothing has changed."""
+    """A change that Redis refuses is reported with its error message, and nothing has changed."""
     with pytest.raises(RefusedError, match="cache refused CONFIG SET activedefrag yes: "):
         await make_tool(server).apply("cache", "activedefrag", False, True)
     assert (await make_tool(server).read("cache", "activedefrag")).value is False
@@ -109,10 +110,10 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("knob", "before", "after", "why"), REFUSED)
-async def test_refused_values(server, make_tool, knob, before, after, why):
+@pytest.mark.parametrize(("knob", "before", "after", "message"), REFUSED)
+async def test_refused_values(server, make_tool, knob, before, after, message):
     """An invalid or unsafe value is refused with the reason, and nothing is changed."""
-    with pytest.raises(RefusedError, match=why):
+    with pytest.raises(RefusedError, match=message):
         await make_tool(server).apply("cache", knob, before, after)
     assert (await make_tool(server).read("cache", knob)).value == before
 
@@ -135,10 +136,10 @@ async def test_other_parameters_are_unknown(server, make_tool, knob):
 
 
 POLICIES = [
-    # a queue: nothing leaves noeviction, whatever its keys look like
+    # a queue: noeviction is never left, with or without a time to live
     ("noeviction", "allkeys-lru", 0, "stays noeviction"),
     ("noeviction", "volatile-ttl", 60, "stays noeviction"),
-    # keys without a time to live would become fair game
+    # keys without a time to live would become evictable
     ("volatile-lru", "allkeys-lru", 0, "3 of 3 keys have no time to live"),
     ("volatile-lru", "allkeys-lru", 60, ""),
     # nothing could be evicted any more
@@ -148,16 +149,16 @@ POLICIES = [
 ]
 
 
-@pytest.mark.parametrize(("before", "after", "ttl", "why"), POLICIES)
-async def test_a_policy_never_makes_safe_keys_unsafe(server, make_tool, before, after, ttl, why):
+@pytest.mark.parametrize(("before", "after", "ttl", "message"), POLICIES)
+async def test_a_policy_never_makes_durable_keys_evictable(server, make_tool, before, after, ttl, message):
     """Noeviction is never left, and keys without a time to live never become evictable."""
     server.cli("CONFIG", "SET", "maxmemory-policy", before)
     fill(server, 3, ttl=ttl)
     change = make_tool(server).apply("cache", "maxmemory-policy", before, after)
-    if not why:
+    if not message:
         assert (await change).after == after
         return
-    with pytest.raises(RefusedError, match=why):
+    with pytest.raises(RefusedError, match=message):
         await change
     assert server.cli("CONFIG", "GET", "maxmemory-policy").endswith(before)
 
@@ -165,8 +166,8 @@ async def test_a_policy_never_makes_safe_keys_unsafe(server, make_tool, before, 
 async def test_lowering_warns_of_evictions(server, make_tool):
     """Lowering maxmemory works, and the result warns that evicted data is lost."""
     fill(server, 3000)
-    done = await make_tool(server).apply("cache", "maxmemory", 10 * MB, 2 * MB)
-    comment, line = done.permanent.splitlines()
+    change = await make_tool(server).apply("cache", "maxmemory", 10 * MB, 2 * MB)
+    comment, line = change.permanent.splitlines()
     assert comment.endswith("of keys are evicted: the setting is reversible, the data is not")
     assert (comment[0], line) == ("#", "maxmemory 2097152")
 
@@ -182,7 +183,7 @@ async def test_a_raise_over_the_limit_shows_the_projection(tmp_path, make_tool):
         text = str(error.value)
         assert "fork copy-on-write (worst case)" in text
         assert "over 85% of the 100.0 MiB of its memory_limit (85.0 MiB)" in text
-        within = round(maxmemory.high) - MB  # what a young Redis wastes still moves a little
+        within = round(maxmemory.high) - MB  # fragmentation of a new Redis still varies a little
         assert (await tool.apply("cache", "maxmemory", 10 * MB, within)).after == within
 
 

@@ -23,17 +23,17 @@ class CachedService:
 
     def __init__(self, redis):
         self.redis, self.failing = redis, False
-        self.asked = deque()
-        """When, by the loop's clock, and the path."""
+        self.requests = deque()
+        """(time on the loop's clock, path) of each request."""
 
 
 @contextmanager
 def serve_origin(service, now):
-    """Serve it over HTTP; the URL."""
+    """Serve the service over HTTP and yield its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            service.asked.append((now(), self.path))
+            service.requests.append((now(), self.path))
             if not service.failing:
                 service.redis.cli("SET", f"item:{self.path.rsplit('/', 1)[1]}", "x")
             self.send_response(503 if service.failing else 200)
@@ -41,7 +41,7 @@ def serve_origin(service, now):
             self.end_headers()
 
         def log_message(self, *_):
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         http.daemon_threads = True
@@ -57,11 +57,11 @@ def cache_users(server):
     """Clients that read missing keys: each miss is a request to the service."""
     stop = threading.Event()
 
-    def ask():
+    def read_missing_keys():
         while not stop.wait(0.002):
             server.cli("GET", "nothing")
 
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=read_missing_keys, daemon=True)
     thread.start()
     yield
     stop.set()
@@ -75,8 +75,8 @@ async def warming_stack(server, tmp_path):
     with serve_origin(service, asyncio.get_running_loop().time) as url:
 
         async def build(**warm):
-            given = {"url": url + "/items/{key}", "key": "item:{key}", "keys": list(KEYS), **warm}
-            tool = {"url": server.url, "warm": given}
+            options = {"url": url + "/items/{key}", "key": "item:{key}", "keys": list(KEYS), **warm}
+            tool = {"url": server.url, "warm": options}
             folder = tmp_path / f"data{len(stacks)}"
             settings = Settings.model_validate({"settings": {"data_dir": folder}, "tools": {"redis": tool}})
             stacks.append(await EngineActions(settings, FakeClock(), FakeScoreLog()).start())
@@ -96,12 +96,12 @@ async def test_one_click_warms_within_the_guardrails(server, warming_stack):
     assert (action.state, action.by) == (ActionState.VERIFYING, "ann")
     assert "fetched" in action.told
     assert server.cli("EXISTS", *(f"item:{key}" for key in KEYS)) == f":{len(KEYS)}"
-    times = [at for at, _ in service.asked]
-    assert len({path for _, path in service.asked}) == len(KEYS)
+    times = [at for at, _ in service.requests]
+    assert len({path for _, path in service.requests}) == len(KEYS)
     assert len(times) < 2 * len(KEYS)
     assert (len(times) - 1) / (times[-1] - times[0]) < 10.5
-    words = [row.what for row in stacks[0].ledger.audit_rows(limit=100)]
-    assert {"proposed", "executing", "verifying"} <= set(words)
+    audit_kinds = [row.what for row in stacks[0].ledger.audit_rows(limit=100)]
+    assert {"proposed", "executing", "verifying"} <= set(audit_kinds)
 
 
 async def test_a_failing_service_is_refused(warming_stack):
@@ -111,7 +111,7 @@ async def test_a_failing_service_is_refused(warming_stack):
     decisions = await build(origin_rate=1000)
     with pytest.raises(RefusedError, match=r"100\.0% of the origin's answers are errors; the limit is 1\.0%"):
         await decisions.run("redis", "redis", "warm_keys", "ann", "key-1")
-    assert len(service.asked) == 1
+    assert len(service.requests) == 1
     (action,) = stacks[0].ledger.actions()
     assert action.state is ActionState.REFUSED
 
@@ -122,16 +122,16 @@ async def test_an_idle_service_is_refused(warming_stack):
     decisions = await build()
     with pytest.raises(RefusedError, match=r"set tools\.redis\.warm\.origin_rate"):
         await decisions.run("redis", "redis", "warm_keys", "ann", "key-1")
-    assert not service.asked
+    assert not service.requests
 
 
-async def test_it_is_stopped_when_the_service_begins_to_fail(warming_stack):
+async def test_warming_stops_when_the_service_fails(warming_stack):
     """An error during warming stops it at once."""
     build, service, _ = warming_stack
     decisions = await build(origin_rate=1000)
     running = asyncio.create_task(decisions.run("redis", "redis", "warm_keys", "ann", "key-1"))
-    await wait_until(lambda: len(service.asked) >= 8)
+    await wait_until(lambda: len(service.requests) >= 8)
     service.failing = True
     result = (await running).told
     assert "stopped after 1 failed: HTTP 503" in result
-    assert len(service.asked) <= 10
+    assert len(service.requests) <= 10

@@ -15,31 +15,31 @@ MB = 2**20
 @pytest.fixture
 def origin():
     """A service that fills the cache, with its requested paths and its answer."""
-    seen, answers = [], {}
+    paths, answers = [], {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            seen.append(self.path)
+            paths.append(self.path)
             self.send_response(answers.get(self.path, 200))
             self.send_header("Content-Length", "2")
             self.end_headers()
             self.wfile.write(b"ok")
 
         def log_message(self, *_):
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         http.daemon_threads = True
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{http.server_address[1]}", seen, answers
+        yield f"http://127.0.0.1:{http.server_address[1]}", paths, answers
         http.shutdown()
         thread.join(5)
 
 
 async def test_warming(server, make_tool, origin):
     """Missing keys are fetched through the service, rate-limited; errors stop it."""
-    url, seen, answers = origin
+    url, paths, answers = origin
     server.cli("SET", "item:b", "x")
     warm = CacheWarmingSettings(
         url=url + "/items/{key}?x=1", key="item:{key}", keys=("a", "b", "c d"), origin_rate=1000
@@ -49,10 +49,10 @@ async def test_warming(server, make_tool, origin):
     began = asyncio.get_running_loop().time()
     assert await tool.run("cache", "warm_keys", "k") == "2 fetched, 1 already cached"
     assert asyncio.get_running_loop().time() - began > 0.09
-    assert seen == ["/items/a?x=1", "/items/c%20d?x=1"]
+    assert paths == ["/items/a?x=1", "/items/c%20d?x=1"]
     answers["/items/a?x=1"] = 500
-    told = await tool.run("cache", "warm_keys", "k")
-    assert told == "0 fetched, 0 already cached, stopped after 1 failed: HTTP 500, 2 left for the next run"
+    result = await tool.run("cache", "warm_keys", "k")
+    assert result == "0 fetched, 0 already cached, stopped after 1 failed: HTTP 500, 2 left for the next run"
 
 
 async def test_warming_an_idle_origin_is_refused(server, make_tool, origin):
@@ -63,7 +63,7 @@ async def test_warming_an_idle_origin_is_refused(server, make_tool, origin):
     assert origin[1] == []
 
 
-async def test_commands_for_people(server, make_tool):
+async def test_shell_commands(server, make_tool):
     """The redis-cli command does the same as the tool."""
     tool = make_tool(server)
     line = tool.command("cache", "maxmemory", 20 * MB)
