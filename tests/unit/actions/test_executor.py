@@ -1,4 +1,4 @@
-"""One action through its tool: what is written down before and after, whatever the tool does."""
+"""Executor: the journal entries before and after one action is sent, whatever the tool answers."""
 
 import asyncio
 
@@ -37,22 +37,22 @@ def stack(ledger):
     return ActionStack(ledger, FakeClock(), make_fake_tool())
 
 
-async def executed(stack, **changed):
-    """A new action, executed."""
+async def propose_and_execute(stack, **changed):
+    """Propose an action and execute it; return its final state."""
     action = await stack.launcher.journal.propose(make_action(ulid(1), **{**CHANGE, **changed}))
     return await stack.executor.execute(action)
 
 
-async def test_a_change_is_written_down_before_it_is_sent(stack):
-    """`executing` with the value before stands in the ledger when the tool is asked; then what it said."""
-    seen = []
+async def test_a_change_is_journaled_before_it_is_sent(stack):
+    """The action is stored as executing with its previous value before the tool is called."""
+    stored = []
     stack.tool.gates["apply"] = asyncio.Event()
-    task = asyncio.create_task(executed(stack))
+    task = asyncio.create_task(propose_and_execute(stack))
     await wait_until(lambda: any(call[0] == "apply" for call in stack.tool.calls))
-    seen.append(stack.ledger.action(ulid(1)))
+    stored.append(stack.ledger.action(ulid(1)))
     stack.tool.gates["apply"].set()
     done = await task
-    assert (seen[0].state, seen[0].started, seen[0].set_before) == (
+    assert (stored[0].state, stored[0].started, stored[0].set_before) == (
         ActionState.EXECUTING,
         stack.clock.now(),
         True,
@@ -79,10 +79,10 @@ async def test_a_change_is_written_down_before_it_is_sent(stack):
         ("apply", ToolError("not allowed"), "not allowed"),
     ],
 )
-async def test_what_was_refused_has_failed(stack, call, error, words):
-    """Nothing was changed, and the outcome says why."""
+async def test_a_refused_change_fails(stack, call, error, words):
+    """A change that the tool refuses fails with the tool's reason and has no effect."""
     stack.tool.respond_with(call, error)
-    done = await executed(stack)
+    done = await propose_and_execute(stack)
     assert (done.state, done.outcome.words) == (ActionState.FAILED, words)
     assert stack.tool.effects == []
 
@@ -96,9 +96,9 @@ async def test_what_was_refused_has_failed(stack, call, error, words):
         ({"before": None}, "size of fake is 100, None was expected"),
     ],
 )
-async def test_what_does_not_fit_is_not_sent(stack, changed, words):
-    """Another value, a target that is not listed, a tool that is not there."""
-    done = await executed(stack, **changed)
+async def test_a_mismatched_change_is_not_sent(stack, changed, words):
+    """A change with another previous value, an unlisted target or an unknown tool is not sent."""
+    done = await propose_and_execute(stack, **changed)
     assert done.state is ActionState.FAILED
     assert f"not sent: {words}" in done.outcome.words
     assert not any(call[0] == "apply" for call in stack.tool.calls)
@@ -108,73 +108,73 @@ async def test_what_does_not_fit_is_not_sent(stack, changed, words):
 @pytest.mark.parametrize(
     ("lost_after", "value", "state"),
     [
-        (True, None, ActionState.VERIFYING),  # it took effect, the answer got lost
-        (False, None, ActionState.FAILED),  # it never came there
-        (False, 777, ActionState.UNKNOWN),  # somebody else was there
+        (True, None, ActionState.VERIFYING),  # it took effect, the answer was lost
+        (False, None, ActionState.FAILED),  # it never arrived
+        (False, 777, ActionState.UNKNOWN),  # somebody else changed the value
     ],
 )
 async def test_a_lost_answer_is_read_back(stack, lost_after, value, state):
-    """And what is read decides; it is not sent again."""
+    """After a lost answer the value that is read back decides the state; nothing is sent again."""
     if value is not None:
         stack.tool.values["fake", "size"] = value
         stack.tool.respond_with("read", await make_fake_tool().read("fake", "size"))
     (stack.tool.fail_after_effect if lost_after else stack.tool.respond_with)("apply", LOST)
-    done = await executed(stack)
+    done = await propose_and_execute(stack)
     assert done.state is state
     assert "the connection broke" in (done.outcome.words if done.outcome else done.told)
     assert len([call for call in stack.tool.calls if call[0] == "apply"]) == 1
 
 
 async def test_a_lost_answer_that_cannot_be_read_back_is_unknown(stack):
-    """It is said, and never sent again."""
+    """A change without an answer that cannot be read back is unknown and never sent again."""
     stack.tool.fail_after_effect("apply", LOST)
     stack.tool.respond_with("read", None, ToolError("away"))
-    done = await executed(stack)
+    done = await propose_and_execute(stack)
     assert done.state is ActionState.UNKNOWN
     assert done.outcome.words == "the connection broke; the value could not be read back (away)"
 
 
 @pytest.mark.parametrize("error", [LOST, ValueError("a fault of the tool"), None])
-async def test_an_action_without_an_answer_is_unknown(stack, error):
-    """There is nothing to read back of it; a timeout and a fault count as no answer, too."""
+async def test_a_tool_action_without_an_answer_is_unknown(stack, error):
+    """A tool action without an answer is unknown: after a lost connection, a fault or a timeout."""
     if error is None:
         stack.tool.gates["run"] = asyncio.Event()
     else:
         stack.tool.respond_with("run", error)
-    done = await executed(stack, **FLUSH)
+    done = await propose_and_execute(stack, **FLUSH)
     assert done.state is ActionState.UNKNOWN
     assert "not run again" in done.outcome.words
 
 
-async def test_an_action_is_told_its_key(stack):
-    """So that a tool that takes one can refuse the second."""
-    done = await executed(stack, **FLUSH)
+async def test_a_tool_action_receives_its_key(stack):
+    """A tool action receives its idempotency key, so that the tool can refuse a second run."""
+    done = await propose_and_execute(stack, **FLUSH)
     assert (done.state, done.told) == (ActionState.VERIFYING, "flush done")
     assert stack.tool.effects == [("fake", "flush", f"key-{ulid(1)}")]
 
 
-async def test_no_answer_ends_at_the_deadline(stack):
-    """It is read back then."""
+async def test_a_missing_answer_is_read_back_at_the_deadline(stack):
+    """A change without an answer is read back at the deadline."""
     stack.tool.gates["apply"] = asyncio.Event()
-    done = await executed(stack)
+    done = await propose_and_execute(stack)
     assert done.state is ActionState.FAILED
     assert done.outcome.words == "no answer in 0.2 s; it reads 100: it was not changed"
 
 
-async def test_a_change_that_comes_late_is_seen(ledger):
-    """Unchanged is read twice, some time apart, before it counts as failed."""
+async def test_a_late_change_is_read_back(ledger):
+    """An unchanged value is read a second time after the settle time before the action fails."""
     clock = FakeClock()
     stack = ActionStack(ledger, clock, make_fake_tool(), deadlines=Deadlines(0.2, 0.2, settle_s=1.0))
     stack.tool.respond_with("apply", LOST)
-    task = asyncio.create_task(executed(stack))
+    task = asyncio.create_task(propose_and_execute(stack))
     await wait_until(lambda: clock.sleepers)
     stack.tool.values["fake", "size"] = 125
     clock.tick(1.0)
     assert (await task).state is ActionState.VERIFYING
 
 
-async def test_two_that_execute_the_same_action_send_it_once(stack):
-    """The second is told; across processes, too."""
+async def test_concurrent_executions_send_once(stack):
+    """Concurrent executions of one action send it once; the others raise ConflictError."""
     action = await stack.launcher.journal.propose(make_action(ulid(1), **CHANGE))
     other = ActionStack(stack.ledger, stack.clock, stack.tool)
     results = await asyncio.gather(
@@ -185,17 +185,17 @@ async def test_two_that_execute_the_same_action_send_it_once(stack):
     assert stack.tool.effects == [("fake", "size", 125)]
 
 
-async def test_nothing_is_sent_once_it_is_paused(stack):
-    """Even where the pause came after the guard had allowed it: it stays as it was."""
+async def test_nothing_is_sent_during_a_pause(stack):
+    """A pause that starts after the guard's decision leaves the action proposed."""
     stack.ledger.set_pause(Pause(on=True, by="ann"))
-    assert (await executed(stack)).state is ActionState.PROPOSED
+    assert (await propose_and_execute(stack)).state is ActionState.PROPOSED
     assert stack.tool.effects == []
 
 
-async def test_who_stood_still_sends_nothing(stack):
-    """Between writing down and sending another engine may have taken over and looked."""
+async def test_a_stalled_execution_sends_nothing(stack):
+    """An execution that stalls between journal and send fails, because another engine may have taken over."""
     stack.executor.boundary = lambda name: stack.clock.tick(31) if name == "executor.send" else None
-    done = await executed(stack)
+    done = await propose_and_execute(stack)
     assert done.state is ActionState.FAILED
     assert "passed before it was sent" in done.outcome.words
     assert stack.tool.effects == []
@@ -205,7 +205,7 @@ async def test_who_stood_still_sends_nothing(stack):
     ("value", "state"), [(125, ActionState.VERIFYING), (100, ActionState.FAILED), (7, ActionState.UNKNOWN)]
 )
 async def test_an_interrupted_action_is_read_back(stack, value, state):
-    """At the next start: what is there decides, and nothing is sent."""
+    """An interrupted action gets its state from the value that is read back; nothing is sent."""
     action = await stack.launcher.journal.propose(make_action(ulid(1), **CHANGE))
     action = await stack.launcher.journal.mark_executing(action, await stack.tool.read("fake", "size"))
     stack.tool.values["fake", "size"] = value
@@ -214,7 +214,7 @@ async def test_an_interrupted_action_is_read_back(stack, value, state):
 
 
 async def test_an_interrupted_action_waits_for_its_tool(stack):
-    """For a while; then it is unknown."""
+    """An interrupted action waits for its tool and becomes unknown when recovery gives up."""
     action = await stack.launcher.journal.propose(make_action(ulid(1), **CHANGE))
     action = await stack.launcher.journal.mark_executing(action, None)
     stack.tool.respond_with("read", ToolError("away"), ToolError("away"))
@@ -222,9 +222,9 @@ async def test_an_interrupted_action_waits_for_its_tool(stack):
     assert (await stack.executor.recover(action, give_up=True)).state is ActionState.UNKNOWN
 
 
-async def test_a_clock_that_moves_is_no_standstill(stack):
-    """A second between writing and sending is usual."""
+async def test_a_short_delay_is_no_stall(stack):
+    """A delay under a second between journal and send is allowed."""
     stack.executor.boundary = lambda _: stack.clock.tick(0.1)
-    done = await executed(stack)
+    done = await propose_and_execute(stack)
     assert done.state is ActionState.VERIFYING
     assert stack.clock.now() - done.created < SECOND

@@ -1,4 +1,4 @@
-"""The states of an action, and what is concluded from reading a knob back."""
+"""States of an action, and the state that follows from reading its knob back."""
 
 import itertools
 
@@ -30,8 +30,8 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(S, S)))
-def test_an_action_goes_only_where_the_table_says(before, after):
-    """Each pair of states: nothing goes back to executing, nothing leaves failed or rolled back."""
+def test_transitions_follow_the_table(before, after):
+    """Each pair of states is allowed exactly when the table lists it."""
     action = make_action(ulid(1), state=before)
     if (before, after) in ALLOWED:
         check_transition(action, after)
@@ -41,7 +41,7 @@ def test_an_action_goes_only_where_the_table_says(before, after):
 
 
 def test_every_state_is_in_the_table():
-    """What has ended has nowhere to go but to be taken back."""
+    """Every state is in the table, and a final state can only become rolled back."""
     assert set(TRANSITIONS) == set(S)
     assert all(TRANSITIONS[state] <= {S.ROLLED_BACK} for state in S if state.is_final)
 
@@ -55,8 +55,8 @@ def test_every_state_is_in_the_table():
         (float("inf"), float("inf"), True), (float("nan"), float("nan"), False),
     ],
 )  # fmt: skip
-def test_values_are_compared_as_a_knob_holds_them(one, other, equal):
-    """Numbers up to rounding, everything else exactly; true is not 1; unknown equals nothing."""
+def test_is_same_value(one, other, equal):
+    """Numbers are equal up to rounding, other values exactly; true is not 1 and None is only None."""
     assert is_same_value(one, other) is equal
     assert is_same_value(other, one) is equal
 
@@ -66,18 +66,18 @@ def test_values_are_compared_as_a_knob_holds_them(one, other, equal):
     [
         (100, 125, 125, True, S.VERIFYING),
         (100, 125, 100, True, S.FAILED),
-        (100, 125, 130, True, S.UNKNOWN),  # somebody else's
+        (100, 125, 130, True, S.UNKNOWN),  # somebody else's value
         (100, 125, None, False, S.UNKNOWN),
         (125, None, 100, False, S.VERIFYING),  # back to the default
         (125, None, 125, True, S.FAILED),
         (125, None, 125, False, S.VERIFYING),  # the default happens to be the same
         (125, None, 90, True, S.UNKNOWN),
-        (None, 125, 100, False, S.FAILED),  # nobody has set it
+        (None, 125, 100, False, S.FAILED),  # it is unset
         (None, 125, 100, True, S.UNKNOWN),
     ],
 )
-def test_what_a_value_proves(before, after, value, set_here, state):
-    """Applied, not applied, or neither: of an action that was interrupted."""
+def test_state_from_reading(before, after, value, set_here, state):
+    """A reading shows whether an interrupted change was applied, not applied, or neither."""
     reading = KnobReading(value, set_here, Lasts.UNTIL_RESTART)
     assert state_from_reading(make_action(ulid(1), before=before, after=after), reading) is state
     assert is_at_value(reading, after) is (state is S.VERIFYING)
@@ -88,7 +88,7 @@ UNKNOWN = make_action(ulid(3), state=S.UNKNOWN)
 
 
 @pytest.mark.parametrize(
-    ("newest_first", "said"),
+    ("newest_first", "reason"),
     [
         ([], None),
         ([make_action(ulid(1), state=S.KEPT)], None),
@@ -98,7 +98,7 @@ UNKNOWN = make_action(ulid(3), state=S.UNKNOWN)
         (
             [make_action(ulid(9), state=S.KEPT), UNKNOWN],
             "it is unknown whether",
-        ),  # the engine's own word is not enough
+        ),  # a change by the engine does not unlock it
         ([make_action(ulid(9), state=S.KEPT, by="ann"), UNKNOWN], None),
         ([make_action(ulid(9), state=S.VERIFYING, by="ann"), UNKNOWN], "it is unknown whether"),
         (
@@ -108,23 +108,23 @@ UNKNOWN = make_action(ulid(3), state=S.UNKNOWN)
         ([UNKNOWN, make_action(ulid(9), state=S.KEPT, by="ann")], "it is unknown whether"),
     ],
 )
-def test_a_target_is_locked_until_a_person_has_set_it(newest_first, said):
-    """After an undoing that failed, and where nobody knows what holds."""
-    why = lock_reason(newest_first)
-    assert (why is None) if said is None else (said in why)
+def test_a_target_is_locked_until_an_operator_sets_it(newest_first, reason):
+    """A failed undo or an unknown outcome locks the target until an operator's change is kept."""
+    lock = lock_reason(newest_first)
+    assert (lock is None) if reason is None else (reason in lock)
 
 
 @pytest.mark.parametrize(
     ("undoes", "by", "passes"),
     [(ulid(1), "ann", True), (ulid(1), "trimtab", False), (None, "ann", False), (None, "trimtab", False)],
 )
-def test_only_what_a_person_takes_back_passes_the_pause(undoes, by, passes):
-    """Neither what people begin nor what the engine wants to take back by itself."""
+def test_is_manual_undo(undoes, by, passes):
+    """Only an undo by an operator counts as manual."""
     assert is_manual_undo(make_action(ulid(2), undoes=undoes, by=by)) is passes
 
 
-async def test_each_step_is_written_down_with_what_was_seen(tmp_path):
-    """Before, after, words, effect; and what the table forbids is refused before the ledger is asked."""
+async def test_each_transition_is_stored_with_its_reading(tmp_path):
+    """Each transition stores reading, message and effect; a forbidden one is refused before the ledger."""
     with open_ledger(tmp_path) as ledger:
         journal = Journal(ledger, ledger.clock)
         proposed = await journal.propose(make_action(ulid(1), told="why"))
@@ -143,9 +143,9 @@ async def test_each_step_is_written_down_with_what_was_seen(tmp_path):
         failed = await journal.end(other, S.FAILED, "no")
         assert failed.outcome == Outcome(S.FAILED, "no", None)
         rows = ledger.audit_rows()
-    whole, short = [row.what for row in rows[:4]], [row.what for row in rows[4:]]
-    assert whole == ["proposed", "executing", "verifying", "kept"]
-    assert short == ["proposed", "executing", "failed"]
+    first_words, second_words = [row.what for row in rows[:4]], [row.what for row in rows[4:]]
+    assert first_words == ["proposed", "executing", "verifying", "kept"]
+    assert second_words == ["proposed", "executing", "failed"]
     assert rows[1].details.items() >= {"reading": 100, "set_before": True}.items()
     assert (rows[3].actor, rows[3].details["low"], rows[3].details["words"]) == ("ann", 0.8, "no harm seen")
     assert "reading" not in rows[5].details

@@ -1,4 +1,4 @@
-"""What happens by itself: start, watch, keep or take back, expire, go on after a crash, stop when told."""
+"""Scheduler: starts, verifies, keeps, rolls back and expires actions, and recovers after a restart."""
 
 import asyncio
 from dataclasses import replace
@@ -18,13 +18,13 @@ from tests.builders.action_stack import (
 )
 from tests.builders.series import SECOND
 from tests.contracts.event_store_contract import ulid
-from trimtab.engine.actions.decision_contracts import GuardrailMetric
+from trimtab.engine.actions.decision_contracts import GuardedMetric
 from trimtab.engine.audit.audit_export import verify_audit
 from trimtab.engine.errors import ToolError
 from trimtab.engine.types import ActionState, Mode, Pause, RecommendationState
 
 R = RecommendationState
-GUARDED = (GuardrailMetric(SERIES, "hit ratio", True),)
+GUARDED = (GuardedMetric(SERIES, "hit ratio", True),)
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def stack(ledger):
     return ActionStack(ledger, ledger.clock, make_fake_tool())
 
 
-async def test_an_automatic_change_is_made_watched_and_kept(stack):
-    """From pending to closed without a person; the effect is measured, and nobody says that it helped."""
+async def test_an_automatic_change_is_verified_and_kept(stack):
+    """A pending automatic recommendation is applied, verified, kept and closed with its measured effect."""
     save_recommendation(stack)
     stack.add_history()
     await stack.step()
@@ -60,8 +60,8 @@ async def test_an_automatic_change_is_made_watched_and_kept(stack):
     assert stack.notifications == []
 
 
-async def test_a_harmful_change_is_taken_back(stack):
-    """To the value before, once; people are told; the target is locked by nothing."""
+async def test_a_harmful_change_is_rolled_back(stack):
+    """A harmful change is rolled back once, with a notification."""
     save_recommendation(stack)
     stack.add_history()
     await stack.step()
@@ -77,9 +77,9 @@ async def test_a_harmful_change_is_taken_back(stack):
     assert stack.ledger.recommendation(ulid(500)).state is R.CLOSED
 
 
-async def test_somebody_elses_value_is_left_and_the_target_locked(stack):
-    """People are told; nothing is started there by itself until a person has set it."""
-    shown = stack.scheduler.blocked_reasons
+async def test_a_foreign_value_locks_the_target(stack):
+    """A rollback leaves a foreign value, notifies and locks the target until an operator sets it."""
+    blocked_reasons = stack.scheduler.blocked_reasons
     save_recommendation(stack)
     stack.add_history()
     await stack.step()
@@ -89,18 +89,16 @@ async def test_somebody_elses_value_is_left_and_the_target_locked(stack):
     assert any("rollback failed: not sent: size of fake is 300" in words for words in stack.notifications)
     save_recommendation(stack, 501, before=300, after=350)
     await stack.run_for(60, level=0.5)
-    assert "could not be rolled back" in shown[ulid(501)]
-    by_hand = await stack.decisions.set_knob("fake", "fake", "size", 300, 310, "ann", "k")
-    stack.ledger.transition(
-        replace(by_hand, state=ActionState.KEPT), ActionState.VERIFYING, "kept", "trimtab"
-    )
+    assert "could not be rolled back" in blocked_reasons[ulid(501)]
+    manual = await stack.decisions.set_knob("fake", "fake", "size", 300, 310, "ann", "k")
+    stack.ledger.transition(replace(manual, state=ActionState.KEPT), ActionState.VERIFYING, "kept", "trimtab")
     save_recommendation(stack, 502, before=310, after=350)
     await stack.step()
     assert stack.tool.values["fake", "size"] == 350
 
 
-async def test_without_samples_it_holds_and_tells_once(stack):
-    """Neither kept nor taken back; in the end inconclusive."""
+async def test_without_samples_the_result_is_inconclusive(stack):
+    """Without samples a change is held with one notification and ends inconclusive."""
     save_recommendation(stack)
     stack.add_history()
     await stack.step()
@@ -113,8 +111,8 @@ async def test_without_samples_it_holds_and_tells_once(stack):
     assert len(stack.tool.effects) == 1
 
 
-async def test_a_one_click_action_that_does_harm_is_told(ledger):
-    """It cannot be taken back."""
+async def test_a_harmful_tool_action_is_notified(ledger):
+    """A harmful tool action cannot be rolled back; it ends inconclusive with one notification."""
     stack = ActionStack(ledger, ledger.clock, make_fake_tool(), GUARDED)
     stack.add_history()
     done = await stack.decisions.run("fake", "fake", "flush", "ann", "k")
@@ -138,8 +136,8 @@ async def test_a_one_click_action_that_does_harm_is_told(ledger):
         (R.EXPIRED, {}, None),
     ],
 )
-async def test_only_what_may_start_starts(stack, state, more, starts_after):
-    """Automatic, approved or due; and not before its time."""
+async def test_which_recommendations_start(stack, state, more, starts_after):
+    """Automatic, approved and due scheduled recommendations start; others do not."""
     start = stack.clock.now()
     more = {name: start + v * SECOND if name in {"approved", "scheduled"} else v for name, v in more.items()}
     save_recommendation(stack, state=state, **more)
@@ -162,8 +160,8 @@ async def test_only_what_may_start_starts(stack, state, more, starts_after):
         (R.SCHEDULED, {"approver": "ann", "approved": 0, "scheduled": 600}, 1500),
     ],
 )
-async def test_what_the_guard_holds_up_expires(stack, state, more, expires_after):
-    """A recommendation in its own time, an approval after 15 min, a scheduled time 15 min later; with why."""
+async def test_blocked_recommendations_expire(stack, state, more, expires_after):
+    """A recommendation expires at its own time, an approval or schedule 15 minutes later, with the reason."""
     start = stack.clock.now()
     more = {name: start + v * SECOND if name in {"approved", "scheduled"} else v for name, v in more.items()}
     save_recommendation(stack, state=state, **more)
@@ -173,13 +171,13 @@ async def test_what_the_guard_holds_up_expires(stack, state, more, expires_after
         await stack.step()
     assert (stack.clock.now() - start) // SECOND == expires_after
     expired = stack.ledger.recommendation(ulid(500))
-    said = "no operator decided in time" if state is R.PENDING else "6 changes in the last hour"
-    assert (expired.state, expired.reason) == (R.EXPIRED, said)
+    reason = "no operator decided in time" if state is R.PENDING else "6 changes in the last hour"
+    assert (expired.state, expired.reason) == (R.EXPIRED, reason)
     assert stack.tool.effects == []
 
 
-async def test_a_plan_that_waits_too_long_is_not_sent(stack):
-    """Written down, then refused when the guard is asked again: five minutes later it has failed."""
+async def test_an_old_plan_is_not_sent(stack):
+    """A proposed action that the guard blocks for five minutes fails and is not sent."""
     save_recommendation(stack)
     action = await stack.launcher.journal.propose(
         stack.launcher.action_for(save_recommendation(stack), "trimtab")
@@ -196,7 +194,7 @@ async def test_a_plan_that_waits_too_long_is_not_sent(stack):
 
 
 async def test_a_dismissed_recommendation_is_not_sent(stack):
-    """Even where its action was written down already."""
+    """A dismissal fails the proposed action of the recommendation before it is sent."""
     action = await stack.launcher.journal.propose(
         stack.launcher.action_for(save_recommendation(stack), "trimtab")
     )
@@ -210,8 +208,8 @@ async def test_a_dismissed_recommendation_is_not_sent(stack):
     assert stack.tool.effects == []
 
 
-async def test_a_pause_holds_within_one_step_and_over_a_restart(ledger):
-    """Nothing starts and nothing is taken back; what runs is watched; a person is told."""
+async def test_a_pause_lasts_over_a_restart(ledger):
+    """A pause blocks starts and rollbacks, also after a restart; verification continues and notifies."""
     stack = ActionStack(ledger, ledger.clock, make_fake_tool())
     save_recommendation(stack)
     stack.add_history()
@@ -228,8 +226,8 @@ async def test_a_pause_holds_within_one_step_and_over_a_restart(ledger):
     assert stack.tool.effects == [("fake", "size", 125), ("fake", "size", 100)]
 
 
-async def test_a_pause_beats_a_start_that_is_under_way(stack):
-    """The guard has allowed it, the tool is being read: it is not sent."""
+async def test_a_pause_stops_a_start_in_progress(stack):
+    """A pause during the tool's read keeps an allowed action from being sent."""
     save_recommendation(stack)
     stack.tool.gates["read"] = asyncio.Event()
     await stack.scheduler.step(stack.clock.now())
@@ -241,8 +239,8 @@ async def test_a_pause_beats_a_start_that_is_under_way(stack):
     assert only_action(stack).state is ActionState.PROPOSED
 
 
-async def test_an_undoing_waits_for_the_guard_and_for_its_tool(stack):
-    """It is tried again until it may and can; then it is done once."""
+async def test_a_rollback_waits_for_guard_and_tool(stack):
+    """A rollback is tried again until the guard allows it and the tool answers; it runs once."""
     save_recommendation(stack)
     stack.add_history()
     await stack.step()
@@ -258,8 +256,8 @@ async def test_an_undoing_waits_for_the_guard_and_for_its_tool(stack):
     assert only_action(stack).state is ActionState.ROLLED_BACK
 
 
-async def test_one_slow_tool_holds_nothing_else_up(stack):
-    """What is sent goes on beside the steps; it is sent once."""
+async def test_a_slow_tool_does_not_block_other_work(stack):
+    """A slow send does not block other recommendations and is sent once."""
     save_recommendation(stack)
     stack.executor.deadlines = replace(stack.executor.deadlines, send_s=30)
     stack.tool.gates["apply"] = asyncio.Event()
@@ -275,7 +273,7 @@ async def test_one_slow_tool_holds_nothing_else_up(stack):
 
 
 async def test_times_are_scaled_for_a_trial_only(ledger):
-    """A tenth of the watch; the scale stands on the action."""
+    """Durations are scaled for trial tools only, and the action stores the scale."""
     stack = ActionStack(ledger, ledger.clock, make_fake_tool(trial=True), time_scale=0.1)
     save_recommendation(stack)
     stack.add_history(seconds=120)

@@ -1,4 +1,4 @@
-"""What mode auto would have done, and what happened without it."""
+"""Shadows: what mode auto would have done, and what happened without it."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ INCIDENT = Incident(
 
 
 class ShadowStack:
-    """Shadows over a real ledger; the guard allows, or says what a test wants."""
+    """A shadow recorder over a real ledger, with a guard decision that tests set."""
 
     def __init__(self, ledger):
         self.ledger, self.clock = ledger, ledger.clock
@@ -38,7 +38,7 @@ class ShadowStack:
         self.start()
 
     def start(self):
-        """As after a restart."""
+        """Start the recorder as after a restart."""
         self.recorder = ShadowRecorder(
             self.incidents, self.ledger, self.scores, self.clock, self.decide_as_auto
         )
@@ -49,14 +49,14 @@ class ShadowStack:
         return self.decision
 
     def recommend(self, number=500, **changed):
-        """One that waits for somebody."""
-        usual = {"mode": Mode.APPROVE, "effect": EFFECT, "incident_id": INCIDENT.id, "state": R.PENDING}
-        made = make_recommendation(ulid(number), **{**usual, **changed})
+        """Store a pending recommendation."""
+        defaults = {"mode": Mode.APPROVE, "effect": EFFECT, "incident_id": INCIDENT.id, "state": R.PENDING}
+        made = make_recommendation(ulid(number), **{**defaults, **changed})
         self.ledger.save_recommendation(made, "proposed", "trimtab")
         return made
 
     async def run_for(self, seconds, level, off=()):
-        """Time passes with the figure at a level, and a look each 15 s; all that was updated."""
+        """Advance the clock with a sample and an update every 15 s; return all updated recommendations."""
         updated = []
         for _ in range(round(seconds / 15)):
             self.clock.tick(15)
@@ -77,8 +77,8 @@ def stack(tmp_path):
         yield ShadowStack(ledger)
 
 
-async def test_it_is_kept_when_it_would_have_been_done_and_that_it_ended_without(stack):
-    """From the first look at which no guardrail stood in the way, with the figure before and since."""
+async def test_a_shadow_records_start_and_end(stack):
+    """A shadow starts when the guard would allow the action and ends with the incident, with its metric."""
     stack.recommend()
     stack.decision = FakeDecision("refuse", "persistence", "wait")
     assert await stack.run_for(120, 0.9) == []
@@ -89,24 +89,24 @@ async def test_it_is_kept_when_it_would_have_been_done_and_that_it_ended_without
     assert (shadow.time, shadow.before, shadow.after) == (stack.clock.now(), begun.before, begun.after)
     assert (shadow.figure, shadow.figure_before) == ("hit ratio", pytest.approx(0.9))
     assert await stack.run_for(300, 0.7) == []
-    over = stack.clock.now() - MINUTE
-    stack.incidents.save_incidents([replace(INCIDENT, state=IncidentState.RESOLVED, end=over)])
+    resolved = stack.clock.now() - MINUTE
+    stack.incidents.save_incidents([replace(INCIDENT, state=IncidentState.RESOLVED, end=resolved)])
     (ended,) = await stack.run_for(15, 0.97)
-    assert (ended.shadow.end, ended.shadow.ended) == (ShadowEnd.OVER, over)
+    assert (ended.shadow.end, ended.shadow.ended) == (ShadowEnd.OVER, resolved)
     assert ended.shadow.figure_since == pytest.approx(0.712, abs=0.01)
     assert await stack.run_for(60, 0.97) == []
     assert stack.audit_words() == ["would have been done", "without it: over"]
 
 
-async def test_a_figure_without_a_sample_is_what_the_recommendation_knew(stack):
-    """Nothing is made up of it: until the end nobody knows what became of the figure."""
+async def test_a_metric_without_samples_keeps_the_recommended_value(stack):
+    """Without samples the metric before is the recommendation's and the metric since is None."""
     stack.recommend()
     (begun,) = await stack.recorder.update([])
     assert (begun.shadow.figure_before, begun.shadow.figure_since) == (EFFECT.before, None)
 
 
-async def test_that_it_got_worse_is_kept(stack):
-    """The largest severity since; over a restart it goes on to be followed."""
+async def test_a_shadow_keeps_the_highest_severity(stack):
+    """A shadow keeps the highest severity of the incident, also over a restart."""
     stack.recommend()
     await stack.run_for(15, 0.7)
     stack.start()
@@ -118,17 +118,17 @@ async def test_that_it_got_worse_is_kept(stack):
 
 
 @pytest.mark.parametrize(
-    ("what", "end"),
+    ("event", "end"),
     [("applied", ShadowEnd.DONE), ("changed", ShadowEnd.CHANGED), ("a day", ShadowEnd.WENT_ON)],
 )
-async def test_how_it_ends_is_told_apart(stack, what, end):
-    """People had it done, something else was done there, or a day later it still goes on."""
+async def test_reasons_for_the_end_of_a_shadow(stack, event, end):
+    """A shadow ends when the recommendation is applied, the target is changed, or a day has passed."""
     made = stack.recommend()
     await stack.run_for(15, 0.7)
-    if what == "applied":
+    if event == "applied":
         now = stack.ledger.recommendation(made.id)
         stack.ledger.save_recommendation(replace(now, state=R.APPLIED), "applied", "ann")
-    elif what == "changed":
+    elif event == "changed":
         started = make_action(ulid(7), key="k", tool=made.tool, target=made.target, created=stack.clock.now())
         stack.ledger.propose(replace(started, started=stack.clock.now()), "proposed", "ann")
     else:
@@ -137,11 +137,11 @@ async def test_how_it_ends_is_told_apart(stack, what, end):
     assert stack.shadow().end is end
 
 
-async def test_what_is_off_is_kept_though_nobody_is_asked(stack):
-    """Once by fingerprint: it never stands in the inbox, and ends when its reason has gone."""
-    quiet = make_recommendation(ulid(700), mode=Mode.OFF, incident_id=None, effect=None)
-    again = replace(quiet, id=ulid(701))
-    assert await stack.run_for(15, 0.7, [quiet]) != []
+async def test_mode_off_records_a_shadow(stack):
+    """Mode off records one shadow per fingerprint as an expired recommendation until its reason is gone."""
+    switched_off = make_recommendation(ulid(700), mode=Mode.OFF, incident_id=None, effect=None)
+    again = replace(switched_off, id=ulid(701))
+    assert await stack.run_for(15, 0.7, [switched_off]) != []
     assert await stack.run_for(15, 0.7, [again]) == []
     (kept,) = stack.ledger.recommendations()
     assert (kept.id, kept.state, kept.shadow.end) == (ulid(700), R.EXPIRED, ShadowEnd.OPEN)
@@ -151,14 +151,14 @@ async def test_what_is_off_is_kept_though_nobody_is_asked(stack):
 
 
 @pytest.mark.parametrize("changed", [{"mode": Mode.AUTO}, {"state": R.APPROVED}, {"state": R.DISMISSED}])
-async def test_what_is_answered_or_may_be_done_anyway_casts_no_shadow(stack, changed):
-    """Only what nobody answered is asked about."""
+async def test_decided_and_automatic_recommendations_have_no_shadow(stack, changed):
+    """Automatic and decided recommendations get no shadow."""
     stack.recommend(**changed)
     assert await stack.run_for(30, 0.7) == []
 
 
-async def test_a_target_that_cannot_be_seen_is_not_acted_on(stack):
-    """Nor is it said that it would have been; a store that fails is updated."""
+async def test_an_unobservable_target_has_no_shadow(stack):
+    """A target that cannot be observed gets no shadow; a store error is raised."""
     stack.recommend()
     stack.decision = ToolError("away")
     assert await stack.run_for(30, 0.7) == []

@@ -1,4 +1,4 @@
-"""Taking back at a bad moment: the target is gone, the guard refuses, the engine waits, all is paused."""
+"""Rollbacks under adverse conditions: a missing target, a refusing guard, a waiting engine, a pause."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ from trimtab.engine.types import ActionState, Pause
 
 S = ActionState
 MASS = FakeDecision("refuse", "mass", "40 % of all series are unusual")
-RAISED, BACK = ("fake", "size", 125), ("fake", "size", 100)
+RAISED, RESTORED = ("fake", "size", 125), ("fake", "size", 100)
 
 
 @pytest.fixture
@@ -30,20 +30,20 @@ def stack(tmp_path):
 
 @pytest.fixture
 async def raised(stack):
-    """An automatic change that is being watched."""
+    """Return an automatic change that is being verified."""
     save_recommendation(stack)
     stack.add_history()
     await stack.step()
     return only_action(stack)
 
 
-def undoings(stack):
-    """States of what was to take it back, oldest first."""
+def undo_states(stack):
+    """Return the states of all undos, oldest first."""
     return [action.state for action in reversed(stack.ledger.actions()) if action.undoes is not None]
 
 
-def person_passes(stack, engine=MASS):
-    """The guard holds the engine up, and lets people pass."""
+def allow_operators_only(stack, engine=MASS):
+    """Make the guard allow operators and return `engine` for the engine."""
 
     async def decide(_, person):
         return FakeDecision() if person else engine
@@ -51,8 +51,8 @@ def person_passes(stack, engine=MASS):
     stack.launcher.decide = decide
 
 
-def raises(stack, error):
-    """The target cannot even be asked about."""
+def fail_guard(stack, error):
+    """Make the guard raise an error."""
 
     async def decide(*_):
         raise error
@@ -68,35 +68,35 @@ def raises(stack, error):
         (ToolError("fake is away"), S.FAILED),
     ],
 )
-async def test_an_undo_of_what_is_gone_waits_for_nothing(stack, error, state):
-    """Who asked is told why; once the target is back nothing goes by itself, and a second click does it."""
+async def test_a_failed_undo_request_is_not_retried(stack, error, state):
+    """An undo whose guard check raises is not retried by the engine; a second request runs it."""
     action = await stack.decisions.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
-    raises(stack, error)
+    fail_guard(stack, error)
     with pytest.raises(EngineError, match=str(error)):
         await stack.decisions.roll_back(action.id, "ann", "k2")
-    assert undoings(stack) == [state]
+    assert undo_states(stack) == [state]
     stack.launcher.decide = stack.guard
     await stack.run_for(120)
     assert stack.tool.effects == [RAISED]
     assert (await stack.decisions.roll_back(action.id, "ann", "k3")).state is S.KEPT
     assert stack.ledger.action(action.id).state is S.ROLLED_BACK
-    assert stack.tool.effects == [RAISED, BACK]
+    assert stack.tool.effects == [RAISED, RESTORED]
 
 
-async def test_an_undo_of_a_tool_that_was_taken_out_fails_and_says_so(stack):
-    """Between the guard's word and the sending: nothing is sent, and the target is locked for the engine."""
+async def test_an_undo_without_its_tool_fails(stack):
+    """An undo fails with a reason when its tool is removed before it is sent, and can be repeated."""
     action = await stack.decisions.set_knob("fake", "fake", "size", 100, 125, "ann", "k")
-    held = stack.toolbox.tools.pop("fake")
+    removed_tool = stack.toolbox.tools.pop("fake")
     undo = await stack.decisions.roll_back(action.id, "ann", "k2")
     assert undo.state is S.FAILED
     assert "not sent: there is no tool 'fake'" in undo.outcome.words
     assert stack.ledger.action(action.id).state is S.INCONCLUSIVE
-    stack.toolbox.tools["fake"] = held
+    stack.toolbox.tools["fake"] = removed_tool
     assert (await stack.decisions.roll_back(action.id, "ann", "k3")).state is S.KEPT
 
 
-async def test_a_click_that_was_refused_leaves_the_watch_on(stack, raised):
-    """Whoever tried to take it back in vain is not worse off than who did not: harm is taken back."""
+async def test_a_refused_undo_keeps_the_verification(stack, raised):
+    """After refused undo requests the change is still verified and rolled back when it does harm."""
     for key in ("k1", "k2"):
         stack.guard.decision = FakeDecision("refuse", "rate", "another is being changed")
         with pytest.raises(RefusedError, match="another is being changed"):
@@ -105,48 +105,48 @@ async def test_a_click_that_was_refused_leaves_the_watch_on(stack, raised):
         await stack.run_for(30, level=0.5)
     assert stack.ledger.action(raised.id).state is S.VERIFYING
     await stack.run_for(6 * 60, level=0.2)
-    assert stack.tool.effects == [RAISED, BACK]
-    assert undoings(stack) == [S.REFUSED, S.REFUSED, S.KEPT]
+    assert stack.tool.effects == [RAISED, RESTORED]
+    assert undo_states(stack) == [S.REFUSED, S.REFUSED, S.KEPT]
     assert stack.ledger.action(raised.id).state is S.ROLLED_BACK
     assert verify_audit(stack.ledger) == []
 
 
 @pytest.mark.parametrize("paused", [False, True])
-async def test_a_person_need_not_wait_for_what_holds_the_engine_up(stack, raised, paused):
-    """Its undoing waits, for much else is wrong or all is paused: a click takes it back at once, and once."""
-    person_passes(stack)
+async def test_an_operator_overrides_a_waiting_rollback(stack, raised, paused):
+    """An operator's undo replaces the engine's waiting rollback and restores the value once."""
+    allow_operators_only(stack)
     await stack.run_for(5 * 60, level=0.2)
-    assert undoings(stack) == [S.PROPOSED]
+    assert undo_states(stack) == [S.PROPOSED]
     stack.ledger.set_pause(Pause(on=paused, by="ann"))
     undo = await stack.decisions.roll_back(raised.id, "ann", "k")
     assert (undo.state, undo.by) == (S.KEPT, "ann")
-    assert undoings(stack) == [S.REFUSED, S.KEPT]
+    assert undo_states(stack) == [S.REFUSED, S.KEPT]
     assert stack.ledger.action(raised.id).state is S.ROLLED_BACK
     stack.launcher.decide = stack.guard
     stack.ledger.set_pause(Pause(on=False, by="ann"))
     await stack.run_for(120, level=0.2)
-    assert stack.tool.effects == [RAISED, BACK]
+    assert stack.tool.effects == [RAISED, RESTORED]
     assert verify_audit(stack.ledger) == []
 
 
-async def test_the_engine_goes_on_where_the_person_could_not(stack, raised):
-    """A click that calls the waiting undoing off and is refused itself loses nothing: it is tried again."""
+async def test_the_engine_retries_after_a_refused_undo(stack, raised):
+    """A refused undo that replaced the engine's rollback is followed by a new one."""
     stack.guard.decision = MASS
     await stack.run_for(5 * 60, level=0.2)
     with pytest.raises(RefusedError, match="40 %"):
         await stack.decisions.roll_back(raised.id, "ann", "k")
     await stack.run_for(30, level=0.2)
-    assert undoings(stack) == [S.REFUSED, S.REFUSED, S.PROPOSED]
+    assert undo_states(stack) == [S.REFUSED, S.REFUSED, S.PROPOSED]
     stack.guard.decision = FakeDecision()
     await stack.run_for(30, level=0.2)
-    assert stack.tool.effects == [RAISED, BACK]
+    assert stack.tool.effects == [RAISED, RESTORED]
     assert stack.ledger.action(raised.id).state is S.ROLLED_BACK
 
 
-async def test_a_click_while_the_undoing_is_sent_sends_no_second(stack, raised):
-    """The tool is slow to answer: the person is given the one that is under way."""
+async def test_an_undo_in_progress_is_returned(stack, raised):
+    """A request during a running rollback returns that rollback and sends nothing more."""
     stack.executor.deadlines = type(stack.executor.deadlines)(30, 30, 0)
-    person_passes(stack)
+    allow_operators_only(stack)
     await stack.run_for(5 * 60, level=0.2)
     stack.launcher.decide = stack.guard
     stack.tool.gates["apply"] = asyncio.Event()
@@ -156,28 +156,28 @@ async def test_a_click_while_the_undoing_is_sent_sends_no_second(stack, raised):
     assert (undo.state, undo.by) == (S.EXECUTING, "trimtab")
     stack.tool.gates["apply"].set()
     await stack.scheduler.wait_until_idle()
-    assert stack.tool.effects == [RAISED, BACK]
-    assert undoings(stack) == [S.KEPT]
+    assert stack.tool.effects == [RAISED, RESTORED]
+    assert undo_states(stack) == [S.KEPT]
 
 
-async def test_one_click_sent_twice_is_one_undo(stack, raised):
-    """After a crash left it unsent: the same request is given it back, another one takes its place."""
-    left = stack.decisions.undo.new_undo(raised, "ann", f"undo:{raised.id}:k", "requested by ann")
-    await stack.launcher.journal.propose(left)
+async def test_a_repeated_undo_request_is_one_undo(stack, raised):
+    """A repeated request returns the undo that a crash left; another request replaces it."""
+    unsent = stack.decisions.undo.new_undo(raised, "ann", f"undo:{raised.id}:k", "requested by ann")
+    await stack.launcher.journal.propose(unsent)
     assert (await stack.decisions.roll_back(raised.id, "ann", "k")).state is S.PROPOSED
     assert (await stack.decisions.roll_back(raised.id, "ann", "k2")).state is S.KEPT
     await stack.step()
-    assert undoings(stack) == [S.REFUSED, S.KEPT]
-    assert stack.tool.effects == [RAISED, BACK]
+    assert undo_states(stack) == [S.REFUSED, S.KEPT]
+    assert stack.tool.effects == [RAISED, RESTORED]
 
 
 @pytest.mark.usefixtures("raised")
-async def test_harm_that_cannot_be_taken_back_is_told_at_once(stack):
-    """The target has vanished: people hear why in the same step, and it is done once it is there again."""
-    raises(stack, NotFoundError("fake has no target 'fake'"))
+async def test_a_blocked_rollback_is_notified(stack):
+    """A rollback whose target is missing is notified in the same step and runs once the target is back."""
+    fail_guard(stack, NotFoundError("fake has no target 'fake'"))
     await stack.run_for(5 * 60, level=0.2)
     assert "rollback is waiting: fake has no target 'fake'" in stack.notifications
     assert stack.tool.effects == [RAISED]
     stack.launcher.decide = stack.guard
     await stack.run_for(15, level=0.2)
-    assert stack.tool.effects == [RAISED, BACK]
+    assert stack.tool.effects == [RAISED, RESTORED]

@@ -1,4 +1,4 @@
-"""The edges of the watch over a change, each from both sides: what counts, from when, and how far."""
+"""Limits of a verification check from both sides: samples that count, tolerated moves, verdicts."""
 
 import math
 
@@ -19,14 +19,14 @@ from trimtab.engine.actions.verification import (
 from trimtab.engine.types import ScoreRows
 
 WATCH = VerificationPlan(changed=100 * SECOND, start=110 * SECOND, length=100 * SECOND)
-"""Ten checks of 10 s; the time before it begins at 0 s."""
-SWAYS = [(k * 10, 9.0 + 2 * (k % 2)) for k in range(10)]
-"""Before: a median of 10, a spread of 1.4826."""
+"""Ten checks of 10 s; the reference before the change starts at 0 s."""
+REFERENCE = [(k * 10, 9.0 + 2 * (k % 2)) for k in range(10)]
+"""Samples before the change: median 10, spread 1.4826."""
 NAN = math.nan
 
 
-def rows(samples, low=NAN, high=NAN):
-    """Samples as (seconds, value), all with one expected band."""
+def make_rows(samples, low=NAN, high=NAN):
+    """Return samples given as (seconds, value) with one expected band."""
     times, values = zip(*sorted(samples), strict=True)
     n = len(times)
     unknown = np.full(n, NAN)
@@ -36,51 +36,53 @@ def rows(samples, low=NAN, high=NAN):
     )  # fmt: skip
 
 
-def first_look(samples, low=NAN, high=NAN, better=None):
-    """What the first check comes to, 110 s to 120 s."""
-    (look,) = verify([VerificationSeries("x", rows(samples, low, high), better)], WATCH, 120 * SECOND).checks
-    return look
+def first_check(samples, low=NAN, high=NAN, better=None):
+    """Return the result of the first check, 110 s to 120 s."""
+    (result,) = verify(
+        [VerificationSeries("x", make_rows(samples, low, high), better)], WATCH, 120 * SECOND
+    ).checks
+    return result
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(
     ("before", "band", "good", "bad"),
     [
-        (SWAYS, (NAN, NAN), 10 + 4.44, 10 + 4.46),  # 3 spreads
-        (SWAYS, (9.0, 15.0), 15.0, 15.01),  # what is expected
-        (SWAYS, (-50.0, 50.0), 10 + 11.86, 10 + 11.87),  # no more than 8 spreads of it
-        (SWAYS, (9.0, 11.0), 10 + 4.44, 10 + 4.46),  # the wider of both
-        ([(k, 100.0) for k in range(5)], (NAN, NAN), 105.99, 106.01),  # 2 % of the level, if it stands still
+        (REFERENCE, (NAN, NAN), 10 + 4.44, 10 + 4.46),  # 3 spreads
+        (REFERENCE, (9.0, 15.0), 15.0, 15.01),  # the expected band
+        (REFERENCE, (-50.0, 50.0), 10 + 11.86, 10 + 11.87),  # no more than 8 spreads of it
+        (REFERENCE, (9.0, 11.0), 10 + 4.44, 10 + 4.46),  # the wider of both
+        ([(k, 100.0) for k in range(5)], (NAN, NAN), 105.99, 106.01),  # 2 % of the level, if it is constant
         ([(k, 100.0) for k in range(5)], (0.0, 200.0), 115.99, 116.01),
-        ([(k, 0.0) for k in range(5)], (-1.0, 7.0), 7.0, 7.01),  # still at 0: what is expected alone
+        ([(k, 0.0) for k in range(5)], (-1.0, 7.0), 7.0, 7.01),  # constantly 0: the expected band alone
         ([(k, 0.0) for k in range(5)], (NAN, NAN), 0.0, 1e-6),
-        ([(k, 100.0) for k in range(4)], (90.0, 120.0), 120.0, 120.01),  # too few before: likewise
+        ([(k, 100.0) for k in range(4)], (90.0, 120.0), 120.0, 120.01),  # too few samples before: likewise
         ([], (1.0, 2.0), 2.0, 2.01),
     ],
 )
-def test_how_far_a_figure_may_move(sign, before, band, good, bad):
-    """Up to the edge it is good, beyond it bad, unless more is better; below it is the same turned round."""
-    turned = [(time, sign * value) for time, value in before]
+def test_tolerated_move(sign, before, band, good, bad):
+    """A move up to the limit is good and beyond it bad, in both directions, unless it is an improvement."""
+    signed_reference = [(time, sign * value) for time, value in before]
     low, high = band if sign == 1 else (-band[1], -band[0])
     worse, better = sign == -1, sign == 1
-    for value, look in ((good, CheckResult.GOOD), (bad, CheckResult.BAD)):
-        samples = [*turned, (110, sign * value)]
-        assert first_look(samples, low, high, better=worse) is look
-        assert first_look(samples, low, high) is look
-        assert first_look(samples, low, high, better=better) is CheckResult.GOOD
+    for value, result in ((good, CheckResult.GOOD), (bad, CheckResult.BAD)):
+        samples = [*signed_reference, (110, sign * value)]
+        assert first_check(samples, low, high, better=worse) is result
+        assert first_check(samples, low, high) is result
+        assert first_check(samples, low, high, better=better) is CheckResult.GOOD
 
 
 @pytest.mark.parametrize(
-    ("samples", "look"),
+    ("samples", "result"),
     [
-        ([*SWAYS, (110, 99.0)], CheckResult.BAD),
-        ([*SWAYS, (119.9, 99.0)], CheckResult.BAD),
-        ([*SWAYS, (109.9, 99.0)], CheckResult.NO_DATA),
-        ([*SWAYS, (120, 99.0)], CheckResult.NO_DATA),
-        ([*SWAYS, (110, NAN)], CheckResult.NO_DATA),
-        ([*SWAYS, (110, NAN), (111, 10.0)], CheckResult.GOOD),
-        ([*SWAYS, (110, 99.0), (111, 10.0), (112, 10.0)], CheckResult.GOOD),  # the median of the check
-        ([*SWAYS, (110, 99.0), (111, 99.0), (112, 10.0)], CheckResult.BAD),
+        ([*REFERENCE, (110, 99.0)], CheckResult.BAD),
+        ([*REFERENCE, (119.9, 99.0)], CheckResult.BAD),
+        ([*REFERENCE, (109.9, 99.0)], CheckResult.NO_DATA),
+        ([*REFERENCE, (120, 99.0)], CheckResult.NO_DATA),
+        ([*REFERENCE, (110, NAN)], CheckResult.NO_DATA),
+        ([*REFERENCE, (110, NAN), (111, 10.0)], CheckResult.GOOD),
+        ([*REFERENCE, (110, 99.0), (111, 10.0), (112, 10.0)], CheckResult.GOOD),  # the median of the check
+        ([*REFERENCE, (110, 99.0), (111, 99.0), (112, 10.0)], CheckResult.BAD),
         ([*[(k, 10.0) for k in range(4)], (110, 99.0)], CheckResult.NO_DATA),  # too few before
         ([*[(k, 10.0) for k in range(5)], (110, 99.0)], CheckResult.BAD),
         ([*[(k, 10.0) for k in range(4)], (-0.1, 10.0), (110, 99.0)], CheckResult.NO_DATA),  # before that
@@ -90,27 +92,27 @@ def test_how_far_a_figure_may_move(sign, before, band, good, bad):
         ([*[(k, 10.0) for k in range(4)], (50, NAN), (110, 99.0)], CheckResult.NO_DATA),
     ],
 )
-def test_which_samples_count(samples, look):
-    """Of the check itself, and of as long before the change as the watch lasts; five of them at least."""
-    assert first_look(samples) is look
+def test_which_samples_count(samples, result):
+    """Samples of the check and of an equal time before the change count; at least five are needed before."""
+    assert first_check(samples) is result
 
 
 @pytest.mark.parametrize(("low", "high"), [(NAN, 20.0), (0.0, NAN)])
-def test_half_a_band_is_none(low, high):
-    """Without one of its edges nothing is known of what is expected."""
-    assert first_look([(110, 10.0)], low, high) is CheckResult.NO_DATA
+def test_half_a_band_counts_as_none(low, high):
+    """A band with one missing edge counts as no band."""
+    assert first_check([(110, 10.0)], low, high) is CheckResult.NO_DATA
 
 
 VALUES = {"g": 10.0, "b": 0.0, "n": NAN}
 
 
-def seen(looks):
-    """A series of which each check comes to the next letter: good, bad, no data."""
-    return rows([*SWAYS, *((110 + 10 * k, VALUES[letter]) for k, letter in enumerate(looks))])
+def series_of_checks(results):
+    """Return a series whose checks give these letters: g good, b bad, n no data."""
+    return make_rows([*REFERENCE, *((110 + 10 * k, VALUES[letter]) for k, letter in enumerate(results))])
 
 
 @pytest.mark.parametrize(
-    ("looks", "verdict", "words"),
+    ("results", "verdict", "words"),
     [
         ("", VerificationVerdict.WATCH, "0 of 10 checks, 0 bad"),
         ("ggb", VerificationVerdict.WATCH, "3 of 10 checks, 1 bad"),
@@ -118,7 +120,7 @@ def seen(looks):
         ("g" * 10, VerificationVerdict.KEEP, "no harm seen"),
         ("bb" + "g" * 7, VerificationVerdict.WATCH, "9 of 10 checks, 2 bad"),
         ("bb" + "g" * 8, VerificationVerdict.KEEP, "no harm seen"),
-        ("g" * 8 + "bg", VerificationVerdict.WATCH, "10 of 10 checks, 1 bad"),  # the end has to be good
+        ("g" * 8 + "bg", VerificationVerdict.WATCH, "10 of 10 checks, 1 bad"),  # the last checks must be good
         ("g" * 9 + "b", VerificationVerdict.WATCH, "10 of 10 checks, 1 bad"),
         ("g" * 8 + "bgg", VerificationVerdict.KEEP, "no harm seen"),
         ("bgbgb", VerificationVerdict.ROLL_BACK, "3 bad checks of 5: x is 0, expected 5.552 to 14.45"),
@@ -136,58 +138,65 @@ def seen(looks):
         ("n" * 40, VerificationVerdict.GIVE_UP, "only 0 of 30 checks had samples"),
     ],
 )
-def test_what_the_checks_come_to(looks, verdict, words):
-    """Three bad ones roll back, ten known ones with a good end keep, thirty in all are enough."""
-    watched = VerificationSeries("x", seen(looks), more_is_better=True)
+def test_verdict_of_checks(results, verdict, words):
+    """Three bad checks roll back, ten known checks with a good end keep, thirty checks give up."""
+    watched = VerificationSeries("x", series_of_checks(results), more_is_better=True)
     for late in (0, 10 * SECOND - 1):
-        said = verify([watched], WATCH, WATCH.start + 10 * SECOND * len(looks) + late)
-        assert (said.verdict, said.reason, len(said.checks)) == (verdict, words, min(len(looks), 30))
+        verification = verify([watched], WATCH, WATCH.start + 10 * SECOND * len(results) + late)
+        assert (verification.verdict, verification.reason, len(verification.checks)) == (
+            verdict,
+            words,
+            min(len(results), 30),
+        )
     lagging = VerificationPlan(WATCH.changed, WATCH.start, WATCH.length, lag=5 * SECOND)
-    assert verify([watched], lagging, WATCH.start + 10 * SECOND * len(looks) + 5 * SECOND) == said
+    assert verify([watched], lagging, WATCH.start + 10 * SECOND * len(results) + 5 * SECOND) == verification
 
 
-def test_before_its_start_nothing_was_looked_at():
-    """The knob still warms up."""
-    said = verify([VerificationSeries("x", seen("bbb"), more_is_better=True)], WATCH, WATCH.changed)
-    assert (said.verdict, said.checks) == (VerificationVerdict.WATCH, ())
+def test_no_check_before_the_start():
+    """No check is made before the start, while the knob warms up."""
+    verification = verify(
+        [VerificationSeries("x", series_of_checks("bbb"), more_is_better=True)], WATCH, WATCH.changed
+    )
+    assert (verification.verdict, verification.checks) == (VerificationVerdict.WATCH, ())
 
 
 @pytest.mark.parametrize(
-    ("own", "other", "looks"),
+    ("own", "other", "results"),
     [("ggg", "gbg", "gbg"), ("gnn", "ggb", "gnb"), ("nnn", "ggg", "nnn"), ("bgg", "ggg", "bgg")],
 )
-def test_any_series_may_be_bad_but_only_the_own_is_missed(own, other, looks):
-    """A guarded series that is silent holds nothing up, and a good one stands in for nobody."""
+def test_guarded_series_count_when_bad_only(own, other, results):
+    """A bad guarded series makes a check bad; missing samples count for the action's own series only."""
     watched = [
-        VerificationSeries(name, seen(one), more_is_better=True) for name, one in (("x", own), ("y", other))
+        VerificationSeries(name, series_of_checks(one), more_is_better=True)
+        for name, one in (("x", own), ("y", other))
     ]
     letters = {CheckResult.GOOD: "g", CheckResult.BAD: "b", CheckResult.NO_DATA: "n"}
-    said = verify(watched, WATCH, WATCH.start + 30 * SECOND)
-    assert "".join(letters[look] for look in said.checks) == looks
+    verification = verify(watched, WATCH, WATCH.start + 30 * SECOND)
+    assert "".join(letters[result] for result in verification.checks) == results
 
 
 @pytest.mark.parametrize(
     ("checks", "verdict"), [(9, VerificationVerdict.WATCH), (10, VerificationVerdict.GIVE_UP)]
 )
-def test_where_nothing_is_watched_it_ends_with_the_watch(checks, verdict):
-    """No series shows what it does."""
+def test_without_series_it_gives_up_at_the_end(checks, verdict):
+    """Without a series the verdict is watch until the end and then give up."""
     assert verify([], WATCH, WATCH.start + checks * 10 * SECOND).verdict is verdict
 
 
-def test_a_check_lasts_a_nanosecond_at_least():
-    """However short a trial's watch is."""
+def test_check_period_is_at_least_one_nanosecond():
+    """The period of a check is at least 1 ns, however short the verification."""
     assert [VerificationPlan(0, 0, length).period for length in (0, 9, 19, 20)] == [1, 1, 1, 2]
 
 
 @pytest.mark.parametrize("freedom", range(1, 15))
-def test_the_interval_is_students(freedom):
-    """By the fewer batches of before and after, of ten degrees of freedom at most."""
+def test_interval_is_students_t(freedom):
+    """The interval is Student's t with the smaller number of batches, at most ten degrees of freedom."""
     watch = VerificationPlan(changed=200 * SECOND, start=210 * SECOND, length=200 * SECOND, checks=20)
     before = [(k * 10, 9.0 + 2 * (k % 2)) for k in range(20)]
     after = [(210 + 10 * k, 20.0 + k) for k in range(freedom + 1)]
-    there = rows([(-10, 5.0), *before, (200, 7.0), *after, (211, NAN)])
+    samples = make_rows([(-10, 5.0), *before, (200, 7.0), *after, (211, NAN)])
     now = (210 + 10 * (freedom + 1)) * SECOND
-    effect = measure_effect(VerificationSeries("x", there), EFFECT, watch, now)
+    effect = measure_effect(VerificationSeries("x", samples), EFFECT, watch, now)
     of_after = np.array([value for _, value in after])
     error = math.sqrt(np.var([9, 11] * 10, ddof=1) / 20 + of_after.var(ddof=1) / (freedom + 1))
     half = student.ppf(0.95, min(freedom, 10)) * error
@@ -197,11 +206,12 @@ def test_the_interval_is_students(freedom):
 
 
 def test_a_batch_is_the_mean_of_its_samples():
-    """However many there are in a check, it counts once; one batch alone measures nothing."""
+    """Each check is one batch, the mean of its samples; one batch alone gives no effect."""
     after = [(110, 20.0), (111, 22.0), (119, 24.0), (125, 30.0)]
-    watched = VerificationSeries("x", rows([*SWAYS, *after, (130, 99.0)]))
+    watched = VerificationSeries("x", make_rows([*REFERENCE, *after, (130, 99.0)]))
     assert measure_effect(watched, EFFECT, WATCH, 130 * SECOND).expected == 26.0
     assert measure_effect(watched, EFFECT, WATCH, 120 * SECOND) is None
     assert (
-        measure_effect(VerificationSeries("x", rows([(0, 1.0), *after])), EFFECT, WATCH, 130 * SECOND) is None
+        measure_effect(VerificationSeries("x", make_rows([(0, 1.0), *after])), EFFECT, WATCH, 130 * SECOND)
+        is None
     )
