@@ -29,7 +29,7 @@ class Guard(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class GuardrailMetric:
+class GuardedMetric:
     """A series that must not get worse because of an action.
 
     more_is_better : None = a deviation in either direction is harm
@@ -40,7 +40,7 @@ class GuardrailMetric:
     more_is_better: bool | None
 
 
-SelectGuardrailMetrics = Callable[[Action], Sequence[GuardrailMetric]]
+SelectGuardrailMetrics = Callable[[Action], Sequence[GuardedMetric]]
 """Returns the guardrail metrics to verify in addition to an action's own metric."""
 NotifyOperators = Callable[[Action, str], None]
 """Notifies operators that an action needs their attention: (action, text)."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from trimtab.engine.actions.decision_contracts import GuardrailMetric
+from trimtab.engine.actions.decision_contracts import GuardedMetric
 from trimtab.engine.detection.entities import entity_of
 from trimtab.engine.errors import NotFoundError
 from trimtab.engine.live.live_state import LiveState
@@ -17,7 +17,7 @@ STATE_KEY = "acting/guarded"
 """Key of the stored selections in the key-value store."""
 MAX_ACTIONS = 100
 """Number of newest actions whose selection is stored."""
-GUARDRAIL_ROLES = (
+GUARDED_ROLES = (
     Role.ERROR_RATIO, Role.ERRORS, Role.LATENCY, Role.DEPENDENCY_ERRORS, Role.DEPENDENCY_LATENCY,
     Role.HIT_RATIO,
 )  # fmt: skip
@@ -40,13 +40,13 @@ class GuardedSeries:
         self.state_store = state_store
         self.load_series: Mapping[str, tuple[str, ...]] = {}
         """Path "tool/target/knob" of a scaled knob -> ids of the load series it follows."""
-        self._chosen: dict[str, tuple[GuardrailMetric, ...]] | None = None
+        self._chosen: dict[str, tuple[GuardedMetric, ...]] | None = None
 
-    def __call__(self, action: Action) -> Sequence[GuardrailMetric]:
+    def __call__(self, action: Action) -> Sequence[GuardedMetric]:
         """Return the guardrail metrics: those of the target first, then by entity. Raises StoreError."""
         if self._chosen is None:
             kept = self.state_store.get(STATE_KEY) or {}
-            self._chosen = {name: tuple(GuardrailMetric(*one) for one in rows) for name, rows in kept.items()}
+            self._chosen = {name: tuple(GuardedMetric(*one) for one in rows) for name, rows in kept.items()}
         if action.id not in self._chosen:
             incident = self._incident(action)
             touched = incident.entities if incident is not None else self._load_entities(action)
@@ -58,7 +58,7 @@ class GuardedSeries:
             self._save(action.id, chosen)
         return self._chosen[action.id]
 
-    def _save(self, action_id: str, chosen: tuple[GuardrailMetric, ...]) -> None:
+    def _save(self, action_id: str, chosen: tuple[GuardedMetric, ...]) -> None:
         kept = dict([*(self._chosen or {}).items(), (action_id, chosen)][-MAX_ACTIONS:])
         rows_by_action = {
             name: [(o.series_id, o.name, o.more_is_better) for o in rows] for name, rows in kept.items()
@@ -88,7 +88,7 @@ class GuardedSeries:
     def _knob_path(self, action: Action) -> str:
         return f"{action.tool}/{action.target}/{action.subject}"
 
-    def _choose(self, action: Action, touched: Sequence[str]) -> tuple[GuardrailMetric, ...]:
+    def _choose(self, action: Action, touched: Sequence[str]) -> tuple[GuardedMetric, ...]:
         places = {entity: place for place, entity in enumerate(touched)}
         found = []
         for info in self.live.all_watched_series():
@@ -100,9 +100,9 @@ class GuardedSeries:
             )
             if role is not None and place is not None:
                 better = role is Role.HIT_RATIO
-                found.append((place, GUARDRAIL_ROLES.index(role), str(info.key), info.key.id, better))
+                found.append((place, GUARDED_ROLES.index(role), str(info.key), info.key.id, better))
         return tuple(
-            GuardrailMetric(series_id, name, better)
+            GuardedMetric(series_id, name, better)
             for _, _, name, series_id, better in sorted(found)[:MAX_METRICS]
         )
 
@@ -115,4 +115,4 @@ def _belongs_to_target(info: SeriesInfo, action: Action) -> bool:
 
 def _guardrail_role(info: SeriesInfo) -> Role | None:
     part = find_role(info.key, info.unit, info.kind)
-    return part.role if part is not None and part.role in GUARDRAIL_ROLES else None
+    return part.role if part is not None and part.role in GUARDED_ROLES else None

@@ -68,7 +68,7 @@ class ActionScheduler:
     """Advances all actions and recommendations; `step` is called every second. Slow work runs in tasks.
 
     scores            : source of the samples for verification
-    guardrail_metrics : returns the series to verify in addition to an action's own metric
+    guarded_metrics : returns the series to verify in addition to an action's own metric
     notify            : notifies operators that an action needs attention
     """
 
@@ -77,14 +77,14 @@ class ActionScheduler:
         launcher: ActionLauncher,
         undo: Undo,
         scores: ScoreLog,
-        guardrail_metrics: SelectGuardrailMetrics,
+        guarded_metrics: SelectGuardrailMetrics,
         notify: NotifyOperators,
         times: SchedulerTimes | None = None,
     ) -> None:
         self.launcher = launcher
         self.undo = undo
         self.scores = scores
-        self.guardrail_metrics = guardrail_metrics
+        self.guarded_metrics = guarded_metrics
         self.notify = notify
         self.times = times or SchedulerTimes()
         self.journal = launcher.journal
@@ -263,7 +263,7 @@ class ActionScheduler:
     ) -> list[VerificationSeries]:
         """Return the series to verify, the action's own metric first."""
         effect = recommendation.effect if recommendation is not None else None
-        wanted = [(one.series_id, one.name, one.more_is_better) for one in self.guardrail_metrics(action)]
+        wanted = [(one.series_id, one.name, one.more_is_better) for one in self.guarded_metrics(action)]
         if effect is not None and effect.series_id:
             own = (effect.series_id, effect.figure, effect.more_is_better)
             wanted = [own, *(one for one in wanted if one[0] != effect.series_id)]

@@ -15,7 +15,7 @@ from tests.builders.series import SECOND
 from tests.contracts.event_store_contract import ulid
 from tests.fakes.fake_tools import FakeTool, FakeToolbox
 from tests.fakes.ports import FakeClock, FakeScoreLog
-from trimtab.engine.actions.decision_contracts import GuardrailMetric
+from trimtab.engine.actions.decision_contracts import GuardedMetric
 from trimtab.engine.actions.decisions import Decisions
 from trimtab.engine.actions.executor import Deadlines, Executor
 from trimtab.engine.actions.journal import Journal
@@ -71,7 +71,7 @@ class ActionStack:
         ledger: Ledger,
         clock: Any,
         tool: Any,
-        guardrail_metrics: Sequence[GuardrailMetric] = (),
+        guarded_metrics: Sequence[GuardedMetric] = (),
         **more: Any,
     ) -> None:
         numbers = itertools.count(more.get("first", 1))
@@ -95,7 +95,7 @@ class ActionStack:
         undo = Undo(journal, self.launcher.new_id)
         self.decisions = Decisions(self.launcher, undo)
         self.scheduler = ActionScheduler(
-            self.launcher, undo, self.scores, lambda _: guardrail_metrics,
+            self.launcher, undo, self.scores, lambda _: guarded_metrics,
             lambda _, text: self.notifications.append(text),
             more.get("times"),
         )  # fmt: skip
