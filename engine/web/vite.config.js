@@ -1,6 +1,6 @@
 import { defineConfig } from "vite";
 
-/** Everything is a file of our own: no inline script, style or data URL, so the page lives under `default-src 'self'`. */
+/** Emit files only: no inline script, style or data URL, as the policy `default-src 'self'` requires. */
 export default defineConfig({
   base: "./",
   build: {

@@ -1,4 +1,4 @@
-// Lays Swagger UI beside the page, for /api-docs; no page of the dashboard loads it.
+// Copy Swagger UI into dist/docs for /api-docs. No page of the dashboard loads it.
 import { copyFileSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";

@@ -2,7 +2,7 @@
 
 import { shared } from "./shared-state.ts";
 import type { Anomaly, AnomalyDetail, Page, Scores, Series, Session, Status, Verdict } from "./types.ts";
-import { remember, rememberAll } from "./units.ts";
+import { rememberUnit, rememberUnits } from "./units.ts";
 
 /** An error response; status 0 = no response. */
 export class ApiError extends Error {
@@ -89,13 +89,13 @@ export interface SeriesQuery extends Query {
 
 export async function getSeriesPage(query: SeriesQuery, signal?: AbortSignal): Promise<Page<Series>> {
   const page = await read<Page<Series>>("series", query, signal);
-  rememberAll(page.items);
+  rememberUnits(page.items);
   return page;
 }
 
 export async function getSeries(id: string, signal?: AbortSignal): Promise<Series> {
   const series = await read<Series>(`series/${encodeURIComponent(id)}`, {}, signal);
-  rememberAll([series]);
+  rememberUnits([series]);
   return series;
 }
 
@@ -109,7 +109,7 @@ export async function getScores(
   const query: Query = { since: new Date(since).toISOString(), points };
   if (until !== null) query.until = new Date(until).toISOString();
   const scores = await read<Scores>(`series/${encodeURIComponent(id)}/scores`, query, signal);
-  remember(scores.id, scores.unit);
+  rememberUnit(scores.id, scores.unit);
   return scores;
 }
 

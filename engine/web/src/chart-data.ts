@@ -43,7 +43,7 @@ export function lowerBound(times: readonly number[], t: number): number {
 }
 
 /** Return the median distance between rows, ms; 0 if there are fewer than two. */
-export function usualStep(times: readonly number[]): number {
+export function medianStep(times: readonly number[]): number {
   const steps = times.slice(1).map((t, i) => t - (times[i] ?? t));
   steps.sort((a, b) => a - b);
   return steps[steps.length >> 1] ?? 0;
@@ -56,7 +56,7 @@ const BAND: ReadonlySet<Key> = new Set(["yhat", "yhat_lower", "yhat_upper"]);
  * when it is not learnt yet.
  */
 export function withGaps(d: ChartData, factor = 6): ChartData {
-  const widest = usualStep(d.time) * factor;
+  const widest = medianStep(d.time) * factor;
   const scored = d.anomaly_score.findIndex((one) => one !== null);
   const learnt = scored < 0 ? d.time.length : scored;
   const out = empty();
@@ -86,9 +86,9 @@ export function extent(xs: readonly (number | null | undefined)[]): [number, num
 
 /** Return the limits of the y axis: all values, and the band as far as it does not flatten them. */
 export function yLimits(d: Pick<ChartData, "value" | "yhat_lower" | "yhat_upper">): [number, number] {
-  const seen = extent(d.value);
+  const valueRange = extent(d.value);
   const band = [extent(d.yhat_lower), extent(d.yhat_upper)] as const;
-  let [low, high] = seen ?? [band[0]?.[0] ?? 0, band[1]?.[1] ?? 1];
+  let [low, high] = valueRange ?? [band[0]?.[0] ?? 0, band[1]?.[1] ?? 1];
   const room = 1.5 * Math.max(high - low, Math.abs(high) * 0.02, 1e-12);
   if (band[0]) low = Math.min(low, Math.max(band[0][0], low - room));
   if (band[1]) high = Math.max(high, Math.min(band[1][1], high + room));
@@ -100,15 +100,15 @@ export function yLimits(d: Pick<ChartData, "value" | "yhat_lower" | "yhat_upper"
 
 /** Describe the chart in one sentence, for screen readers. */
 export function summary(d: ChartData, unit: string, anomalies: number, now: number): string {
-  const seen = extent(d.value);
+  const valueRange = extent(d.value);
   const first = d.time[0];
   const newest = d.value.findLastIndex((v) => v !== null);
   const last = d.time[newest];
-  if (!seen || first === undefined || last === undefined) return "No samples in this time range.";
+  if (!valueRange || first === undefined || last === undefined) return "No samples in this time range.";
   const band = range(d.yhat_lower[newest] ?? null, d.yhat_upper[newest] ?? null, unit);
-  const unusual = anomalies === 0 ? "No anomalies" : anomalies === 1 ? "1 anomaly" : `${count(anomalies)} anomalies`;
+  const anomalyCount = anomalies === 0 ? "No anomalies" : anomalies === 1 ? "1 anomaly" : `${count(anomalies)} anomalies`;
   return (
-    `${clock(first, now)} to ${clock(last, now)}: between ${value(seen[0], unit)} and ${value(seen[1], unit)}, ` +
-    `last ${value(d.value[newest], unit)} (expected ${band}), highest score ${score(extent(d.anomaly_score)?.[1])}. ${unusual}.`
+    `${clock(first, now)} to ${clock(last, now)}: between ${value(valueRange[0], unit)} and ${value(valueRange[1], unit)}, ` +
+    `last ${value(d.value[newest], unit)} (expected ${band}), highest score ${score(extent(d.anomaly_score)?.[1])}. ${anomalyCount}.`
   );
 }

@@ -1,6 +1,6 @@
 /** Add forecasts to chart data and compare earlier forecasts with samples. Pure functions. Times are ms since 1970. */
 
-import { type ChartData, KEYS, empty, lowerBound, usualStep } from "./chart-data.ts";
+import { type ChartData, KEYS, empty, lowerBound, medianStep } from "./chart-data.ts";
 import { NBSP, count, duration, plural, value } from "./format.ts";
 import type { Forecast, EarlierForecast } from "./planning-api.ts";
 
@@ -30,7 +30,7 @@ export function earlierForecastRows(b: EarlierForecast): ForecastRows {
 /** Interpolate a quantile linearly at other times; null outside the rows and across gaps. */
 export function interpolated(times: readonly number[], rows: ForecastRows, quantile: string): Column {
   const column = rows.values[quantile] ?? [];
-  const widest = 1.5 * usualStep(rows.time);
+  const widest = 1.5 * medianStep(rows.time);
   return times.map((t) => {
     const i = lowerBound(rows.time, t);
     const [before, after] = [rows.time[i - 1], rows.time[i]];
@@ -81,8 +81,8 @@ export function forecastAccuracy(d: ChartData, before: ForecastRows, step: numbe
 
 /** Return the mean of the known values after `from`, up to `to`. */
 function meanBetween(d: ChartData, from: number, to: number): number | null {
-  const seen = d.value.slice(lowerBound(d.time, from + 1), lowerBound(d.time, to + 1)).filter((v) => v !== null);
-  return seen.length === 0 ? null : seen.reduce((sum, v) => sum + v, 0) / seen.length;
+  const known = d.value.slice(lowerBound(d.time, from + 1), lowerBound(d.time, to + 1)).filter((v) => v !== null);
+  return known.length === 0 ? null : known.reduce((sum, v) => sum + v, 0) / known.length;
 }
 
 /** `Forecasts made 1 h earlier: 11 of 12 values fell within the 5–95 % band ...` */

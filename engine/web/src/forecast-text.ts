@@ -83,24 +83,24 @@ export interface MetricInfo {
   name: string;
   help: string;
   /** 1 = higher is better, -1 = lower is better, else the ideal value. */
-  wanted: number;
+  ideal: number;
   share: boolean;
 }
 
 /** Metrics of the evaluation of load models. */
 export const METRICS: Record<string, MetricInfo> = {
-  pinball: { name: "loss", help: "Pinball loss over all quantiles, scaled by the error of seasonal naive. The promotion gate uses it.", wanted: -1, share: false },
-  mase: { name: "error of the median", help: "Mean absolute scaled error (MASE)", wanted: -1, share: false },
-  cov90: { name: "within 5–95 %", help: "Share of values between these quantiles; ideally 90 %", wanted: 0.9, share: true },
-  miss99: { name: "above 99 %", help: "Share of values above this quantile; ideally 1 %", wanted: 0.01, share: true },
-  silent: { name: "without a forecast", help: "Share of values without a forecast", wanted: -1, share: true },
-  points: { name: "values compared", help: "", wanted: NaN, share: false },
+  pinball: { name: "loss", help: "Pinball loss over all quantiles, scaled by the error of seasonal naive. The promotion gate uses it.", ideal: -1, share: false },
+  mase: { name: "error of the median", help: "Mean absolute scaled error (MASE)", ideal: -1, share: false },
+  cov90: { name: "within 5–95 %", help: "Share of values between these quantiles; ideally 90 %", ideal: 0.9, share: true },
+  miss99: { name: "above 99 %", help: "Share of values above this quantile; ideally 1 %", ideal: 0.01, share: true },
+  silent: { name: "without a forecast", help: "Share of values without a forecast", ideal: -1, share: true },
+  points: { name: "values compared", help: "", ideal: NaN, share: false },
 };
 
 export interface MetricRow {
   key: string;
-  mine: number | null;
-  other: number | null;
+  candidate: number | null;
+  champion: number | null;
   naive: number | null;
   better: "better" | "worse" | "";
 }
@@ -108,18 +108,18 @@ export interface MetricRow {
 /** Return the metrics of a version with those of the champion and seasonal naive on the same windows. */
 export function metricRows({ figures }: ModelVersion): MetricRow[] {
   return Object.entries(METRICS).flatMap(([key, figure]) => {
-    const [mine, other, naive] = ["challenger", "champion", "seasonal_naive"].map((who) => figures[`${who}.${key}`] ?? null);
-    if (typeof mine !== "number") return [];
-    const row = { key, mine, other: other ?? null, naive: naive ?? null };
-    return [{ ...row, better: compareToTarget(mine, row.other ?? row.naive, figure.wanted) }];
+    const [candidate, champion, naive] = ["challenger", "champion", "seasonal_naive"].map((who) => figures[`${who}.${key}`] ?? null);
+    if (typeof candidate !== "number") return [];
+    const row = { key, candidate, champion: champion ?? null, naive: naive ?? null };
+    return [{ ...row, better: compareToTarget(candidate, row.champion ?? row.naive, figure.ideal) }];
   });
 }
 
 /** Compare two metrics by their distance from the ideal; equal ones give "". */
-function compareToTarget(mine: number, other: number | null, wanted: number): MetricRow["better"] {
-  if (other === null || Number.isNaN(wanted)) return "";
-  const off = (x: number): number => (wanted === -1 ? x : wanted === 1 ? -x : Math.abs(x - wanted));
-  const gap = off(mine) - off(other);
+function compareToTarget(candidate: number, other: number | null, ideal: number): MetricRow["better"] {
+  if (other === null || Number.isNaN(ideal)) return "";
+  const off = (x: number): number => (ideal === -1 ? x : ideal === 1 ? -x : Math.abs(x - ideal));
+  const gap = off(candidate) - off(other);
   return Math.abs(gap) < 1e-6 ? "" : gap < 0 ? "better" : "worse";
 }
 
@@ -133,10 +133,10 @@ export function metricText(key: string, x: number | null): string {
 }
 
 /** Format the difference of two metrics: `−6 %`; points for shares. */
-export function differenceText(key: string, mine: number | null, other: number | null): string {
-  if (mine === null || other === null || key === "points") return "";
+export function differenceText(key: string, candidate: number | null, other: number | null): string {
+  if (candidate === null || other === null || key === "points") return "";
   const signed = (x: number, text: string): string => `${x < 0 ? "−" : "+"}${text}`;
-  const gap = mine - other;
+  const gap = candidate - other;
   if (METRICS[key]?.share) return Math.abs(gap) < 5e-5 ? "same" : signed(gap, `${number(Number((Math.abs(gap) * 100).toPrecision(6)))} points`);
   if (other === 0) return "";
   const part = gap / Math.abs(other);

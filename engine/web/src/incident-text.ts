@@ -101,7 +101,7 @@ export function resetIsRisky(knob: Resettable): boolean {
   return knob.default === null || (knob.default === 0 && knob.zero !== "") || knob.denied.includes(knob.default);
 }
 
-const ENDS: Record<Shadow["end"], string> = {
+const OUTCOMES: Record<Shadow["end"], string> = {
   "": "The problem is still open",
   over: "The problem ended without it",
   done: "An operator made the change",
@@ -118,7 +118,7 @@ export function shadowSummary(r: Recommendation, shadow: Shadow, unit: string, n
     ? `run ${r.subject.replaceAll("_", " ")} on ${r.target}`
     : `set ${r.subject} ${valueText(shadow.before, unit)} → ${valueText(shadow.after, unit)}`;
   const sentences = [`Mode auto would have ${what} at ${at}.`];
-  sentences.push(`${ENDS[shadow.end]}${end === null ? "" : ` at ${clock(end, now, false)},`} after ${span}.`);
+  sentences.push(`${OUTCOMES[shadow.end]}${end === null ? "" : ` at ${clock(end, now, false)},`} after ${span}.`);
   if (shadow.figure && shadow.figure_before !== null) {
     const since = shadow.figure_since === null ? "" : `, ${value(shadow.figure_since, shadow.unit)} on average since`;
     sentences.push(`The ${shadow.figure} was ${value(shadow.figure_before, shadow.unit)} at that time${since}.`);

@@ -25,8 +25,8 @@ function decoded(part: string): string {
 
 /** Return the address of a page; empty query values are omitted. */
 export function href(path: string[], query: Record<string, string | undefined> = {}): string {
-  const kept = Object.entries(query).filter((pair): pair is [string, string] => Boolean(pair[1]));
-  const text = new URLSearchParams(kept).toString();
+  const nonEmpty = Object.entries(query).filter((pair): pair is [string, string] => Boolean(pair[1]));
+  const text = new URLSearchParams(nonEmpty).toString();
   return `#/${path.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
 }
 

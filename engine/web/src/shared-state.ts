@@ -26,10 +26,10 @@ export function shared<T>(initial: T): Shared<T> {
 }
 
 export function useShared<T>(of: Shared<T>): T {
-  const [seen, setSeen] = useState(of.get());
+  const [current, setCurrent] = useState(of.get());
   useEffect(() => {
-    setSeen(of.get());
-    return of.watch(() => setSeen(of.get()));
+    setCurrent(of.get());
+    return of.watch(() => setCurrent(of.get()));
   }, [of]);
-  return seen;
+  return current;
 }

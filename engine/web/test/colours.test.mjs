@@ -22,7 +22,7 @@ function contrast(a, b) {
   return (high + 0.05) / (low + 0.05);
 }
 
-test("every text colour reaches AA (4.5) on every ground it stands on, light and dark", () => {
+test("every text colour has contrast AA (4.5) on its backgrounds, light and dark", () => {
   const pairs = [
     ...["text", "quiet", "accent", "warm", "ok"].flatMap((ink) => [
       [ink, "panel"],

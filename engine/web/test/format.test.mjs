@@ -58,7 +58,7 @@ test("durations and ages are short words", () => {
   assert.equal(f.ago(0, 4_320_000), "1 h ago");
 });
 
-test("learning says about how long", () => {
+test("learning shows the approximate remaining time", () => {
   assert.equal(f.learning(10), "learning, about 1 min");
   assert.equal(f.learning(241), "learning, about 5 min");
   assert.equal(f.learning(7200), "learning, about 2 h");

@@ -149,7 +149,7 @@ interface ReadoutProps {
 function Readout({ data, row, unit, pointed, over }: ReadoutProps) {
   const time = data.time[row];
   const s = data.anomaly_score[row];
-  const unusual = typeof s === "number" && s > 1;
+  const anomalous = typeof s === "number" && s > 1;
   const more = over?.describe(data, row, unit);
   return (
     <dl class={`readout${pointed ? " pointed" : ""}`} aria-live={pointed ? "polite" : "off"}>
@@ -165,7 +165,7 @@ function Readout({ data, row, unit, pointed, over }: ReadoutProps) {
         <dt>expected</dt>
         <dd>{range(data.yhat_lower[row] ?? null, data.yhat_upper[row] ?? null, unit)}</dd>
       </div>
-      <div class={unusual ? "is-score unusual" : "is-score"}>
+      <div class={anomalous ? "is-score unusual" : "is-score"}>
         <dt>score</dt>
         <dd>{score(s)}</dd>
       </div>

@@ -93,8 +93,8 @@ export class SeriesPlot {
 
   private mainData(): uPlot.AlignedData {
     const { time, value, yhat, yhat_lower, yhat_upper, more = [] } = this.data;
-    const unusual = time.map((t, i) => (this.spans.some((s) => t >= s.from && t <= s.to) ? (value[i] ?? null) : null));
-    return [time, yhat_lower, yhat_upper, yhat, value, unusual, ...more];
+    const anomalous = time.map((t, i) => (this.spans.some((s) => t >= s.from && t <= s.to) ? (value[i] ?? null) : null));
+    return [time, yhat_lower, yhat_upper, yhat, value, anomalous, ...more];
   }
 
   private stripData(): uPlot.AlignedData {

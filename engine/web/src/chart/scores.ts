@@ -23,33 +23,33 @@ export interface TimeRange {
 
 interface ScoreCache {
   key: string;
-  drawn: ChartData;
-  whole: number;
+  data: ChartData;
+  loadedRows: number;
 }
 
-async function refreshed(id: string, last: number, kept: ScoreCache | null, key: string, signal: AbortSignal): Promise<ScoreCache> {
+async function refreshed(id: string, last: number, cache: ScoreCache | null, key: string, signal: AbortSignal): Promise<ScoreCache> {
   const since = Date.now() - last;
-  const newest = kept?.drawn.time.at(-1);
-  if (kept?.key === key && newest !== undefined && kept.drawn.time.length < kept.whole + MOST_APPENDED) {
+  const newest = cache?.data.time.at(-1);
+  if (cache?.key === key && newest !== undefined && cache.data.time.length < cache.loadedRows + MOST_APPENDED) {
     const until = Math.max(Date.now(), newest) + AHEAD_MS;
     const more = parseScores(await getScores(id, newest + 1, until, POINTS, signal));
-    return { ...kept, drawn: appendRows(kept.drawn, more, since) };
+    return { ...cache, data: appendRows(cache.data, more, since) };
   }
-  const drawn = parseScores(await getScores(id, since, null, POINTS, signal));
-  return { key, drawn, whole: drawn.time.length };
+  const data = parseScores(await getScores(id, since, null, POINTS, signal));
+  return { key, data, loadedRows: data.time.length };
 }
 
 /** Load chart data, with gaps where nothing is known. */
 export function useScores(id: string, stretch: TimeRange): Loaded<ChartData> {
-  const kept = useRef<ScoreCache | null>(null);
+  const cache = useRef<ScoreCache | null>(null);
   const { fixed, last = 3_600_000 } = stretch;
   const key = `scores-${id} ${fixed ? fixed.join("-") : last}`;
   const loaded = useLive(
     key,
     async (signal) => {
       if (fixed) return parseScores(await getScores(id, fixed[0], fixed[1], POINTS, signal));
-      kept.current = await refreshed(id, last, kept.current, key, signal);
-      return kept.current.drawn;
+      cache.current = await refreshed(id, last, cache.current, key, signal);
+      return cache.current.data;
     },
     fixed ? STEADY_MS : 2000,
   );

@@ -15,7 +15,7 @@ import { ScopedButton } from "./scoped-button.tsx";
 import { RelativeTime, ClockTime } from "./series-name.tsx";
 import { EffectGlyph, EffectText, ValueChange } from "./values.tsx";
 
-const WORDS: Record<ActionState, string> = {
+const STATE_TEXT: Record<ActionState, string> = {
   proposed: "proposed",
   executing: "executing",
   verifying: "verifying",
@@ -26,8 +26,8 @@ const WORDS: Record<ActionState, string> = {
   unknown: "unknown",
   refused: "refused",
 };
-const UNDOABLE = new Set<ActionState>(["verifying", "kept", "inconclusive", "unknown"]);
-const HELP: Partial<Record<ActionState, string>> = {
+const ROLLBACK_STATES = new Set<ActionState>(["verifying", "kept", "inconclusive", "unknown"]);
+const STATE_HELP: Partial<Record<ActionState, string>> = {
   unknown: "The tool did not respond, so the change may or may not have been made. It is not retried automatically: check the tool.",
   failed: "Nothing was changed.",
   refused: "A guard rule refused the action and nothing was sent. The outcome states the reason.",
@@ -37,7 +37,7 @@ export function ActionStateBadge({ action: { state, started } }: { action: Actio
   return (
     <span class={`state ${state}`}>
       <i aria-hidden="true" />
-      {state === "failed" && started === null ? "not sent" : WORDS[state]}
+      {state === "failed" && started === null ? "not sent" : STATE_TEXT[state]}
     </span>
   );
 }
@@ -102,7 +102,7 @@ export function ActionCard({ id, unit, onRolledBack }: { id: string; unit: (a: A
             ; ended <RelativeTime time={action.ended} />
           </>
         )}
-        .{action.told && ` Tool response: ${action.told}.`} {HELP[action.state]}
+        .{action.told && ` Tool response: ${action.told}.`} {STATE_HELP[action.state]}
       </p>
       {effect && <LiveEffect effect={effect} action={action} />}
       {action.outcome && <Outcome action={action} />}
@@ -169,7 +169,7 @@ function lastOf(data: ChartData): number | null {
 
 function RollbackButton({ action, unit, onRolledBack }: { action: Action; unit: string; onRolledBack: (back: Action) => void }) {
   const [dialogOpen, setDialogOpen] = useState(false);
-  if (!UNDOABLE.has(action.state) || action.is_action || action.undoes) return null;
+  if (!ROLLBACK_STATES.has(action.state) || action.is_action || action.undoes) return null;
   const act = async (): Promise<void> => onRolledBack(await rollBack(action.id));
   return (
     <div class="decide">

@@ -13,7 +13,7 @@ import { DirectionGlyph, ScoreBar, Sparkline } from "./icons.tsx";
 import { RelativeTime, SeriesName } from "./series-name.tsx";
 
 const HOUR_MS = 3_600_000;
-const LATE_MS = 120_000;
+const ABSENT_AFTER_MS = 120_000;
 
 interface AnomalousSeriesProps {
   anomaly: Anomaly;
@@ -78,7 +78,7 @@ function LastHour({ scores }: { scores: Scores | null }) {
   const drawn = useMemo(() => (scores ? withGaps(parseScores(scores)) : null), [scores]);
   if (!drawn) return <span class="spark" />;
   const last = drawn.time.at(-1) ?? 0;
-  const until = Date.now() - last < LATE_MS ? last : Date.now();
+  const until = Date.now() - last < ABSENT_AFTER_MS ? last : Date.now();
   const since = Math.max(until - HOUR_MS, Math.min(drawn.time[0] ?? until, until - 300_000));
   return <Sparkline data={drawn} since={since} until={until} label="Last hour with expected range" />;
 }

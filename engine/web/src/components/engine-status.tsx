@@ -19,9 +19,9 @@ const GAUGES: Gauge[] = [
   { key: "cpu_ratio", name: "CPU", unit: "ratio", help: "Share of one core" },
 ];
 
-const KEPT = 60;
+const MAX_VALUES = 60;
 
-function figure(status: Status, key: string): number | null {
+function engineMetric(status: Status, key: string): number | null {
   const found = status.engine[key];
   return typeof found === "number" ? found : null;
 }
@@ -33,8 +33,8 @@ function useTraces(status: Status): Record<string, number[]> {
     setTraces((old) => {
       const next: Record<string, number[]> = {};
       for (const { key } of GAUGES) {
-        const now = figure(status, key);
-        next[key] = now === null ? (old[key] ?? []) : [...(old[key] ?? []), now].slice(-KEPT);
+        const now = engineMetric(status, key);
+        next[key] = now === null ? (old[key] ?? []) : [...(old[key] ?? []), now].slice(-MAX_VALUES);
       }
       return next;
     });
@@ -44,9 +44,9 @@ function useTraces(status: Status): Record<string, number[]> {
 
 export function EngineStatus({ status }: { status: Status }) {
   const traces = useTraces(status);
-  const uptime = figure(status, "uptime_s");
+  const uptime = engineMetric(status, "uptime_s");
   const fastest = Math.min(...status.sources.map((s) => s.interval_s));
-  const behind = (figure(status, "tick_seconds") ?? 0) > 0.8 * fastest;
+  const behind = (engineMetric(status, "tick_seconds") ?? 0) > 0.8 * fastest;
   return (
     <section class="panel" aria-labelledby="engine-title">
       <div class="panel-head">
@@ -55,7 +55,7 @@ export function EngineStatus({ status }: { status: Status }) {
       </div>
       {behind && (
         <p class="wrong">
-          The engine cannot keep up: a tick takes {value(figure(status, "tick_seconds"), "s")} of {duration(fastest)}. Monitor
+          The engine cannot keep up: a tick takes {value(engineMetric(status, "tick_seconds"), "s")} of {duration(fastest)}. Monitor
           fewer series or increase the scrape interval.
         </p>
       )}
@@ -63,7 +63,7 @@ export function EngineStatus({ status }: { status: Status }) {
         {GAUGES.map((gauge) => (
           <div key={gauge.key} title={gauge.help}>
             <dt>{gauge.name}</dt>
-            <dd>{value(figure(status, gauge.key), gauge.unit)}</dd>
+            <dd>{value(engineMetric(status, gauge.key), gauge.unit)}</dd>
             <MiniChart numbers={traces[gauge.key] ?? []} />
           </div>
         ))}

@@ -5,7 +5,7 @@ import { ApiError, giveFeedback } from "../api.ts";
 import type { AnomalyDetail, Verdict } from "../types.ts";
 import { RelativeTime } from "./series-name.tsx";
 
-const WORDS: Record<Verdict, string> = { right: "Real anomaly", wrong: "False alarm" };
+const VERDICT_TEXT: Record<Verdict, string> = { right: "Real anomaly", wrong: "False alarm" };
 
 export function FeedbackPanel({ anomaly, onGiven }: { anomaly: AnomalyDetail; onGiven: () => void }) {
   const [note, setNote] = useState("");
@@ -44,7 +44,7 @@ export function FeedbackPanel({ anomaly, onGiven }: { anomaly: AnomalyDetail; on
       <div class="verdicts">
         {(["right", "wrong"] as const).map((verdict) => (
           <button type="button" key={verdict} class={`button ${verdict}`} disabled={busy} onClick={() => void give(verdict)}>
-            {WORDS[verdict]}
+            {VERDICT_TEXT[verdict]}
           </button>
         ))}
       </div>
@@ -72,7 +72,7 @@ function FeedbackList({ anomaly }: { anomaly: AnomalyDetail }) {
     <ul class="given">
       {[...anomaly.feedback].reverse().map((f) => (
         <li key={f.author + f.time}>
-          <b>{WORDS[f.verdict]}</b> {f.note && <q>{f.note}</q>}{" "}
+          <b>{VERDICT_TEXT[f.verdict]}</b> {f.note && <q>{f.note}</q>}{" "}
           <span class="quiet">
             {f.author}, <RelativeTime time={f.time} />
           </span>

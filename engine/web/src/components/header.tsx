@@ -58,13 +58,13 @@ function Nav({ route }: { route: Route }) {
   );
 }
 
-const MOST_COUNTED = 50;
+const MAX_COUNTED = 50;
 
 /** Number of pending recommendations. */
 function PendingCount() {
   const { data } = useLive(
     "inbox-count",
-    (signal) => getRecommendations({ state: "pending", limit: MOST_COUNTED }, signal),
+    (signal) => getRecommendations({ state: "pending", limit: MAX_COUNTED }, signal),
     5000,
   );
   if (!data || data.items.length === 0) return null;

@@ -24,10 +24,10 @@ export function scoreShare(score: number): number {
 
 /** Score as a bar and a number; `bare` omits the number. */
 export function ScoreBar({ score, bare = false }: { score: number | null; bare?: boolean }) {
-  const unusual = score !== null && score > 1;
+  const anomalous = score !== null && score > 1;
   const width = score === null ? 0 : scoreShare(score) * 72;
   return (
-    <span class={`score${unusual ? " unusual" : ""}`} title="Above 1 is rarer than the false-alarm budget allows">
+    <span class={`score${anomalous ? " unusual" : ""}`} title="Above 1 is rarer than the false-alarm budget allows">
       <svg viewBox="0 0 72 10" width="72" height="10" aria-hidden="true">
         <rect x="0" y="3" width="72" height="4" rx="2" class="score-track" />
         {width > 0 && <rect x="0" y="3" width={Math.max(width, 3)} height="4" rx="2" class="score-fill" />}
@@ -97,20 +97,20 @@ function linePath(xs: number[], ys: (number | null)[]): string {
 }
 
 function areaPath(xs: number[], low: (number | null)[], high: (number | null)[]): string {
-  const kept = xs.map((_, i) => i).filter((i) => typeof low[i] === "number" && typeof high[i] === "number");
-  if (kept.length < 2) return "";
+  const known = xs.map((_, i) => i).filter((i) => typeof low[i] === "number" && typeof high[i] === "number");
+  if (known.length < 2) return "";
   const at = (i: number, ys: (number | null)[]): string => `${xs[i]?.toFixed(1)} ${ys[i]?.toFixed(1)}`;
-  return `M${kept.map((i) => at(i, high)).join("L")}L${kept.reverse().map((i) => at(i, low)).join("L")}Z`;
+  return `M${known.map((i) => at(i, high)).join("L")}L${known.reverse().map((i) => at(i, low)).join("L")}Z`;
 }
 
 /** Sparkline with expected range; `since` and `until` are the ends of the axis, ms. */
 export function Sparkline({ data, since, until, label }: { data: ChartData; since: number; until: number; label: string }) {
-  const seen = extent(data.value);
-  if (!seen) return <span class="spark-empty">no samples yet</span>;
-  const room = Math.max(seen[1] - seen[0], Math.abs(seen[1]) * 0.05, 1e-12);
-  const band = [extent(data.yhat_lower)?.[0] ?? seen[0], extent(data.yhat_upper)?.[1] ?? seen[1]] as const;
-  const low = Math.min(seen[0], Math.max(band[0], seen[0] - room));
-  const high = Math.max(seen[1], Math.min(band[1], seen[1] + room));
+  const valueRange = extent(data.value);
+  if (!valueRange) return <span class="spark-empty">no samples yet</span>;
+  const room = Math.max(valueRange[1] - valueRange[0], Math.abs(valueRange[1]) * 0.05, 1e-12);
+  const band = [extent(data.yhat_lower)?.[0] ?? valueRange[0], extent(data.yhat_upper)?.[1] ?? valueRange[1]] as const;
+  const low = Math.min(valueRange[0], Math.max(band[0], valueRange[0] - room));
+  const high = Math.max(valueRange[1], Math.min(band[1], valueRange[1] + room));
   const inner = SPARK.height - 2 * SPARK.pad;
   const scale = high > low ? inner / (high - low) : 0;
   const y = (v: number | null): number | null => {
@@ -131,9 +131,9 @@ export function Sparkline({ data, since, until, label }: { data: ChartData; sinc
 
 /** A small line chart without axes, for metrics of the engine. */
 export function MiniChart({ numbers }: { numbers: number[] }) {
-  const seen = extent(numbers);
-  if (!seen || numbers.length < 2) return <svg class="trace" viewBox="0 0 80 20" aria-hidden="true" />;
-  const top = Math.max(seen[1], 1e-12);
+  const valueRange = extent(numbers);
+  if (!valueRange || numbers.length < 2) return <svg class="trace" viewBox="0 0 80 20" aria-hidden="true" />;
+  const top = Math.max(valueRange[1], 1e-12);
   const xs = numbers.map((_, i) => 80 - (numbers.length - 1 - i) * (80 / 59));
   const ys = numbers.map((n) => 18 - (Math.max(0, n) / top) * 16);
   return (

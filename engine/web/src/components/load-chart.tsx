@@ -9,8 +9,8 @@ interface LoadChartProps {
   unit: string;
   load: number | null;
   /** Capacity of the ready count and of the wanted count, in the unit of the load; null = unknown. */
-  has: number | null;
-  wanted: number | null;
+  currentCapacity: number | null;
+  wantedCapacity: number | null;
 }
 
 const H = 230;
@@ -20,12 +20,12 @@ const TOP = 12;
 const BOTTOM = 30;
 const TICKS = 4;
 
-export function LoadChart({ path, unit, load, has, wanted }: LoadChartProps) {
+export function LoadChart({ path, unit, load, currentCapacity, wantedCapacity }: LoadChartProps) {
   const root = useRef<HTMLElement>(null);
   const W = useWidth(root);
   const rows = withNow(path, load);
   const end = Math.max(...rows.map((row) => row.at), 1);
-  const most = Math.max(...rows.map((row) => row.high), has ?? 0, wanted ?? 0);
+  const most = Math.max(...rows.map((row) => row.high), currentCapacity ?? 0, wantedCapacity ?? 0);
   const top = niceTop(most);
   const x = (at: number): number => LEFT + (at / end) * (W - LEFT - RIGHT);
   const y = (v: number): number => H - BOTTOM - (v / top) * (H - TOP - BOTTOM);
@@ -36,7 +36,7 @@ export function LoadChart({ path, unit, load, has, wanted }: LoadChartProps) {
   const level = (v: number): string => `M${LEFT} ${y(v).toFixed(1)}H${W - RIGHT}`;
   return (
     <figure class="load-picture" ref={root}>
-      <svg viewBox={`0 0 ${W} ${H}`} width={W} height={H} role="img" aria-label={describeChart(path, unit, has, wanted)}>
+      <svg viewBox={`0 0 ${W} ${H}`} width={W} height={H} role="img" aria-label={describeChart(path, unit, currentCapacity, wantedCapacity)}>
         {splits.map((v, i) => (
           <g key={v}>
             <path d={level(v)} class="grid" />
@@ -53,8 +53,8 @@ export function LoadChart({ path, unit, load, has, wanted }: LoadChartProps) {
         <path d={`M${line("high")}L${back.join("L")}Z`} class="fan-fill" />
         <path d={`M${line("high")}`} class="fan-high" />
         <path d={`M${line("likely")}`} class="fan-middle" />
-        {has !== null && <path d={level(has)} class="has" />}
-        {wanted !== null && <path d={level(wanted)} class="wants" />}
+        {currentCapacity !== null && <path d={level(currentCapacity)} class="has" />}
+        {wantedCapacity !== null && <path d={level(wantedCapacity)} class="wants" />}
       </svg>
       <figcaption class="picture-legend">
         <span>
@@ -64,10 +64,10 @@ export function LoadChart({ path, unit, load, has, wanted }: LoadChartProps) {
           <i class="fan-high" /> exceeded with probability {value(path.risk, "ratio")}
         </span>
         <span>
-          <i class="has" /> current capacity {value(has, unit)}
+          <i class="has" /> current capacity {value(currentCapacity, unit)}
         </span>
         <span>
-          <i class="wants" /> capacity of the wanted count {value(wanted, unit)}
+          <i class="wants" /> capacity of the wanted count {value(wantedCapacity, unit)}
         </span>
       </figcaption>
     </figure>
@@ -108,10 +108,10 @@ function niceTop(most: number): number {
 /** Axis ticks: now, middle and end, in seconds. */
 const timeSplits = (end: number): number[] => [0, end / 2, end];
 
-function describeChart(path: LoadPath, unit: string, has: number | null, wanted: number | null): string {
+function describeChart(path: LoadPath, unit: string, currentCapacity: number | null, wantedCapacity: number | null): string {
   const last = path.high.at(-1) ?? null;
   return (
     `In ${value(path.ahead_s.at(-1), "s")} the expected load is ${value(path.likely.at(-1), unit)}; it exceeds ${value(last, unit)} ` +
-    `with probability ${value(path.risk, "ratio")}. Current capacity ${value(has, unit)}, capacity of the wanted count ${value(wanted, unit)}.`
+    `with probability ${value(path.risk, "ratio")}. Current capacity ${value(currentCapacity, unit)}, capacity of the wanted count ${value(wantedCapacity, unit)}.`
   );
 }

@@ -9,7 +9,7 @@ import { ConfirmDialog } from "./confirm-dialog.tsx";
 import { ScopedButton } from "./scoped-button.tsx";
 import { ClockTime } from "./series-name.tsx";
 
-const CHOICES = 50;
+const MAX_CHOICES = 50;
 
 export function MergeSplit({ incident }: { incident: IncidentDetail }) {
   const [dialog, setDialog] = useState<"merge" | "split" | null>(null);
@@ -36,7 +36,7 @@ interface MergeSplitProps {
 }
 
 function MergeDialog({ incident, onClose }: MergeSplitProps) {
-  const { data } = useLive("to-merge", (signal) => getIncidents({ limit: CHOICES }, signal), 30_000);
+  const { data } = useLive("to-merge", (signal) => getIncidents({ limit: MAX_CHOICES }, signal), 30_000);
   const [into, setInto] = useState("");
   const others = data?.items.filter((other) => other.id !== incident.id) ?? [];
   const act = async (): Promise<void> => {

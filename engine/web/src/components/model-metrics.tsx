@@ -12,8 +12,8 @@ export function ModelMetrics({ of, champion }: ModelMetricsProps) {
   const rows = metricRows(of);
   if (rows.length === 0) return null;
   const challenges = of.role === "challenger";
-  const hasChampion = rows.some((row) => row.other !== null);
-  const other = hasChampion ? (challenges && champion ? `champion ${champion.version}` : "previous champion") : "";
+  const hasChampion = rows.some((row) => row.champion !== null);
+  const championTitle = hasChampion ? (challenges && champion ? `champion ${champion.version}` : "previous champion") : "";
   return (
     <section class="panel" aria-labelledby="figures-title">
       <div class="panel-head">
@@ -30,7 +30,7 @@ export function ModelMetrics({ of, champion }: ModelMetricsProps) {
               <th scope="col">
                 {of.role || "version"} {of.version}
               </th>
-              {hasChampion && <th scope="col">{other}</th>}
+              {hasChampion && <th scope="col">{championTitle}</th>}
               <th scope="col">{hasChampion ? "change" : "vs. naive"}</th>
               <th scope="col">seasonal naive</th>
             </tr>
@@ -50,18 +50,18 @@ export function ModelMetrics({ of, champion }: ModelMetricsProps) {
 }
 
 function Row({ row, hasChampion }: { row: MetricRow; hasChampion: boolean }) {
-  const { key, mine, other, naive, better } = row;
+  const { key, candidate, champion, naive, better } = row;
   return (
     <tr>
       <th scope="row" title={METRICS[key]?.help}>
         {METRICS[key]?.name}
       </th>
       <td>
-        <b>{metricText(key, mine)}</b>
+        <b>{metricText(key, candidate)}</b>
       </td>
-      {hasChampion && <td>{metricText(key, other)}</td>}
+      {hasChampion && <td>{metricText(key, champion)}</td>}
       <td class={better}>
-        {differenceText(key, mine, hasChampion ? other : naive)}
+        {differenceText(key, candidate, hasChampion ? champion : naive)}
         {better && ` ${better}`}
       </td>
       <td>{metricText(key, naive)}</td>

@@ -11,17 +11,17 @@ import { ClockTime } from "./series-name.tsx";
 
 interface RunsProps {
   model: string;
-  onDone: (words: string) => void;
+  onDone: (text: string) => void;
 }
 
-const GOES_ON = new Set<RunState>(["waiting", "running"]);
+const UNFINISHED = new Set<RunState>(["waiting", "running"]);
 
 export function ModelRuns({ model, onDone }: RunsProps) {
   const found = useLive(`runs-${model}`, (signal) => getRuns(model, signal), 2000);
   const runs = found.data?.items ?? [];
-  const busy = runs.some((run) => GOES_ON.has(run.state));
-  const done = (words: string): void => {
-    onDone(words);
+  const busy = runs.some((run) => UNFINISHED.has(run.state));
+  const done = (text: string): void => {
+    onDone(text);
     found.reload();
   };
   return (
@@ -69,7 +69,7 @@ const stageText = (stage: string): string => stage && `, ${stage.replaceAll("_",
 
 function RunRow({ run }: { run: Run }) {
   const now = useNow(1000);
-  const goes = GOES_ON.has(run.state);
+  const goes = UNFINISHED.has(run.state);
   const end = run.ended === null ? now : Date.parse(run.ended);
   return (
     <li class="run">

@@ -10,7 +10,7 @@ import { ClockTime } from "./series-name.tsx";
 
 interface VersionsProps {
   model: Model;
-  onDone: (words: string) => void;
+  onDone: (text: string) => void;
 }
 
 export function ModelVersions({ model, onDone }: VersionsProps) {

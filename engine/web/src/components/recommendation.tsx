@@ -21,7 +21,7 @@ export interface CardProps {
   recommendation: Recommendation;
   unit: string;
   /** Called after a decision, with a message and the action it started. */
-  onDecided: (words: string, action?: Action) => void;
+  onDecided: (text: string, action?: Action) => void;
 }
 
 export function RecommendationCard({ recommendation: r, unit, onDecided }: CardProps) {

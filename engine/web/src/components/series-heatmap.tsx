@@ -6,7 +6,7 @@ import { useLive } from "../hooks.ts";
 import { href } from "../router.ts";
 import type { Series } from "../types.ts";
 
-const MOST = 500;
+const MAX_CELLS = 500;
 
 function cellClass(s: Series): string {
   if (s.anomaly_id !== null) return s.anomaly_score !== null && s.anomaly_score > 2 ? "hot" : "warm";
@@ -27,12 +27,12 @@ const LEGEND: [string, string][] = [
 ];
 
 export function SeriesHeatmap() {
-  const { data } = useLive("wall", (signal) => getSeriesPage({ sort: "score", limit: MOST }, signal), 10_000);
+  const { data } = useLive("heatmap", (signal) => getSeriesPage({ sort: "score", limit: MAX_CELLS }, signal), 10_000);
   if (!data || data.items.length === 0) return null;
   const shown = [...data.items].sort((a, b) => (a.series < b.series ? -1 : 1));
   const total = data.total ?? data.items.length;
   const warm = shown.filter((s) => s.anomaly_id !== null).length;
-  const more = total > shown.length ? `, showing the ${MOST} most anomalous` : "";
+  const more = total > shown.length ? `, showing the ${MAX_CELLS} most anomalous` : "";
   return (
     <section class="panel" aria-labelledby="wall-title">
       <div class="panel-head">
@@ -51,7 +51,7 @@ export function SeriesHeatmap() {
           <a key={s.id} class={`cell ${cellClass(s)}`} href={href(["series", s.id])} title={cellTitle(s)} tabIndex={-1} />
         ))}
       </div>
-      {more && <p class="quiet">Showing the {MOST} most anomalous of {plural(total, "series", "series")}.</p>}
+      {more && <p class="quiet">Showing the {MAX_CELLS} most anomalous of {plural(total, "series", "series")}.</p>}
     </section>
   );
 }

@@ -16,7 +16,7 @@ import { Sparkline } from "./icons.tsx";
 import { LoadError, Notice, LoadingRows } from "./notice.tsx";
 import { ClockTime } from "./series-name.tsx";
 
-const PICTURED = 3;
+const MAX_SPARKLINES = 3;
 
 export function Suspects({ suspects, window }: { suspects: Suspect[]; window: Window }) {
   const [chosen, setChosen] = useState(0);
@@ -33,7 +33,7 @@ export function Suspects({ suspects, window }: { suspects: Suspect[]; window: Wi
           <li key={one.series_id}>
             <button type="button" class="suspect" aria-pressed={one === suspect} onClick={() => setChosen(i)}>
               <SuspectName suspect={one} />
-              {i < PICTURED && <SuspectSparkline id={one.series_id} window={window} name={one.series} />}
+              {i < MAX_SPARKLINES && <SuspectSparkline id={one.series_id} window={window} name={one.series} />}
             </button>
           </li>
         ))}

@@ -12,13 +12,13 @@ import { LoadError, LoadingRows } from "./notice.tsx";
 import { ScopedButton } from "./scoped-button.tsx";
 import { ValueChange, RiskBadge } from "./values.tsx";
 
-type Done = (words: string, action: Action) => void;
+type Done = (text: string, action: Action) => void;
 
 export function TargetPanel({ tool, target, onDone }: { tool: string; target: string; onDone: Done }) {
   const found = useLive(`target-${tool}-${target}`, (signal) => getTarget(tool, target, signal), 5000);
   const view = found.data;
-  const done: Done = (words, action) => {
-    onDone(words, action);
+  const done: Done = (text, action) => {
+    onDone(text, action);
     found.reload();
   };
   return (

@@ -14,7 +14,7 @@ const PAGE = 50;
 function useRollbackMessage(reload: () => void): [StatusMessage | null, (back: Action) => void] {
   const [message, setMessage] = useState<StatusMessage | null>(null);
   const rolledBack = (back: Action): void => {
-    setMessage({ words: "Rolled back.", action: back });
+    setMessage({ text: "Rolled back.", action: back });
     reload();
   };
   return [message, rolledBack];

@@ -19,7 +19,7 @@ import { ZoomButtons, resetZoom, zoomTo } from "./series-detail.tsx";
 
 const BEFORE_MS = 20 * 60_000;
 const AFTER_MS = 10 * 60_000;
-const TOGETHER_MS = 5 * 60_000;
+const CONCURRENT_MS = 5 * 60_000;
 /** The window of an open anomaly advances in these steps, so that the chart does not redraw constantly. */
 const STEP_MS = 5000;
 
@@ -144,12 +144,12 @@ function Detectors({ anomaly }: { anomaly: Anomaly }) {
 function ConcurrentAnomalies({ anomaly, now }: { anomaly: Anomaly; now: number }) {
   const start = Date.parse(anomaly.start);
   const query = {
-    since: new Date(start - TOGETHER_MS).toISOString(),
-    until: new Date(start + TOGETHER_MS).toISOString(),
+    since: new Date(start - CONCURRENT_MS).toISOString(),
+    until: new Date(start + CONCURRENT_MS).toISOString(),
     limit: 50,
   };
   const { data } = useLive(`together-${anomaly.id}`, (signal) => getAnomalies(query, signal), 10_000);
-  const near = (a: Anomaly): boolean => Math.abs(Date.parse(a.start) - start) <= TOGETHER_MS;
+  const near = (a: Anomaly): boolean => Math.abs(Date.parse(a.start) - start) <= CONCURRENT_MS;
   const others = data?.items.filter((a) => a.id !== anomaly.id && near(a)) ?? [];
   if (others.length === 0) return null;
   return (

@@ -57,7 +57,7 @@ function CapacityCard({ of: c }: { of: Capacity }) {
       <Counts of={c} />
       <div class="capacity-body">
         {c.path && c.path.ahead_s.length > 0 && (
-          <LoadChart path={c.path} unit={c.unit} load={c.load} has={product(c.ready, per)} wanted={product(c.wanted, per)} />
+          <LoadChart path={c.path} unit={c.unit} load={c.load} currentCapacity={product(c.ready, per)} wantedCapacity={product(c.wanted, per)} />
         )}
         <Facts of={c} />
       </div>
@@ -117,7 +117,7 @@ function Facts({ of: c }: { of: Capacity }) {
   );
 }
 
-const STANDING = new Set(["pending", "approved", "scheduled", "applied"]);
+const OPEN_STATES = new Set(["pending", "approved", "scheduled", "applied"]);
 
 /** Links to the recommendation and the load series, and the KEDA trigger. */
 function CapacityLinks({ of: c }: { of: Capacity }) {
@@ -127,7 +127,7 @@ function CapacityLinks({ of: c }: { of: Capacity }) {
       c.tool ? (await getRecommendations({ tool: c.tool, target: c.target, limit: 20 }, signal)).items : [],
     EVERY_MS,
   );
-  const advice = data?.find((r) => r.subject === c.knob && STANDING.has(r.state));
+  const advice = data?.find((r) => r.subject === c.knob && OPEN_STATES.has(r.state));
   const engine = new URL("./", location.href.split("#", 1)[0]).href.replace(/\/$/, "");
   return (
     <div class="ways">

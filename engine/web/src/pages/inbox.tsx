@@ -29,7 +29,7 @@ export function useUnits(): (r: { tool: string; target: string; subject: string 
 }
 
 export interface StatusMessage {
-  words: string;
+  text: string;
   action?: Action | undefined;
 }
 
@@ -37,7 +37,7 @@ export interface StatusMessage {
 export function StatusLine({ message }: { message: StatusMessage | null }) {
   return (
     <p class="said" role="status">
-      {message && `${message.words} `}
+      {message && `${message.text} `}
       {message?.action && <a href={href(["actions", message.action.id])}>View action</a>}
     </p>
   );
@@ -49,8 +49,8 @@ export function InboxPage({ query }: { query: Record<string, string> }) {
   const found = useLive(`inbox ${state}`, (signal) => getRecommendations({ state, limit: PAGE }, signal));
   const [message, setMessage] = useState<StatusMessage | null>(null);
   const unit = useUnits();
-  const decided = (words: string, action?: Action): void => {
-    setMessage({ words, action });
+  const decided = (text: string, action?: Action): void => {
+    setMessage({ text, action });
     found.reload();
   };
   return (
@@ -115,8 +115,8 @@ export function RecommendationPage({ id }: { id: string }) {
   const unit = useUnits();
   const r = found.data;
   if (!r) return found.error ? <LoadError of={found} what="This recommendation" /> : <LoadingRows rows={6} />;
-  const decided = (words: string, action?: Action): void => {
-    setMessage({ words, action });
+  const decided = (text: string, action?: Action): void => {
+    setMessage({ text, action });
     found.reload();
   };
   return (

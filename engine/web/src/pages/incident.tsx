@@ -94,15 +94,15 @@ function Heading({ found, incident, now }: HeadingProps) {
   );
 }
 
-const VERBS = {
+const OPERATIONS = {
   acknowledge: ["Acknowledge", "Shows others that you are handling the incident."],
   resolve: ["Resolve", "Marks the incident as over or harmless."],
   reopen: ["Reopen", "Marks the incident as not over."],
 } as const;
 
 function IncidentButtons({ incident, reload }: { incident: IncidentDetail; reload: () => void }) {
-  const [dialog, setDialog] = useState<keyof typeof VERBS | null>(null);
-  const possible: (keyof typeof VERBS)[] =
+  const [dialog, setDialog] = useState<keyof typeof OPERATIONS | null>(null);
+  const possible: (keyof typeof OPERATIONS)[] =
     incident.state === "open" ? ["acknowledge", "resolve"] : incident.state === "acknowledged" ? ["resolve", "reopen"] : ["reopen"];
   const act = async (note: string): Promise<void> => {
     if (dialog) await updateIncident(incident.id, dialog, note);
@@ -112,13 +112,13 @@ function IncidentButtons({ incident, reload }: { incident: IncidentDetail; reloa
     <span class="verbs">
       {possible.map((verb) => (
         <ScopedButton key={verb} scope="propose" onClick={() => setDialog(verb)}>
-          {VERBS[verb][0]}
+          {OPERATIONS[verb][0]}
         </ScopedButton>
       ))}
       {!incident.merged_into && <MergeSplit incident={incident} />}
       {dialog && (
-        <ConfirmDialog title={`${VERBS[dialog][0]} this incident?`} verb={VERBS[dialog][0]} input="optional reason" act={act} onClose={() => setDialog(null)}>
-          <p>{VERBS[dialog][1]}</p>
+        <ConfirmDialog title={`${OPERATIONS[dialog][0]} this incident?`} verb={OPERATIONS[dialog][0]} input="optional reason" act={act} onClose={() => setDialog(null)}>
+          <p>{OPERATIONS[dialog][1]}</p>
         </ConfirmDialog>
       )}
     </span>
@@ -154,8 +154,8 @@ function IncidentTimeline({ incident, window: [since, until], now }: { incident:
 function Recommendations({ incident, reload }: { incident: IncidentDetail; reload: () => void }) {
   const [message, setMessage] = useState<StatusMessage | null>(null);
   const unit = useUnits();
-  const decided = (words: string, action?: Action): void => {
-    setMessage({ words, action });
+  const decided = (text: string, action?: Action): void => {
+    setMessage({ text, action });
     reload();
   };
   return (

@@ -70,24 +70,24 @@ export function IncidentsPage({ query }: { query: Record<string, string> }) {
 
 /** Load pages after the first one, which refreshes itself. */
 function useOlder(filter: string, filters: Query, first: string | null) {
-  const [kept, setKept] = useState<{ filter: string; items: Incident[]; next: string | null }>({
+  const [loaded, setLoaded] = useState<{ filter: string; items: Incident[]; next: string | null }>({
     filter,
     items: [],
     next: null,
   });
   const [wrong, setWrong] = useState("");
-  const mine = kept.filter === filter && kept.items.length > 0;
-  const next = mine ? kept.next : first;
+  const mine = loaded.filter === filter && loaded.items.length > 0;
+  const next = mine ? loaded.next : first;
   const more = async (): Promise<void> => {
     setWrong("");
     try {
       const page = await getIncidents({ ...filters, after: next ?? "" });
-      setKept({ filter, items: [...(mine ? kept.items : []), ...page.items], next: page.next });
+      setLoaded({ filter, items: [...(mine ? loaded.items : []), ...page.items], next: page.next });
     } catch (error) {
       setWrong(writeErrorText(error));
     }
   };
-  return { older: mine ? kept.items : [], next, more, wrong };
+  return { older: mine ? loaded.items : [], next, more, wrong };
 }
 
 function EmptyState({ filtered }: { filtered: boolean }) {

@@ -33,8 +33,8 @@ export function ModelsPage() {
 
 function ModelPanels({ model, reload }: { model: Model; reload: () => void }) {
   const [message, setMessage] = useState("");
-  const done = (words: string): void => {
-    setMessage(words);
+  const done = (text: string): void => {
+    setMessage(text);
     reload();
   };
   const evaluated = ["challenger", "champion"].map((role) => model.versions.find((v) => v.role === role)).find(Boolean) ?? model.versions[0];

@@ -62,12 +62,12 @@ function Headline({ status, open }: { status: Status; open: Page<Anomaly> | null
 
 function Counts({ status, open }: { status: Status; open: Page<Anomaly> | null }) {
   const { engine } = status;
-  const unusual = open ? open.items.length : Number(engine.anomalies_open ?? 0);
+  const anomalous = open ? open.items.length : Number(engine.anomalies_open ?? 0);
   const facts: [string, string, string, boolean][] = [
     ["series", count(engine.series), "#/series", false],
     ["scored", count(engine.scored), "#/series", false],
     ["learning", count(engine.learning), "#/series?sort=name", false],
-    ["anomalous", `${count(unusual)}${open?.next ? "+" : ""}`, "#/anomalies?open=1", unusual > 0],
+    ["anomalous", `${count(anomalous)}${open?.next ? "+" : ""}`, "#/anomalies?open=1", anomalous > 0],
   ];
   return (
     <ul class="counts">

@@ -12,8 +12,8 @@ import { ClockTime } from "../components/series-name.tsx";
 export function SilencesPage() {
   const found = useLive("silences", getSilences, 5000);
   const [message, setMessage] = useState("");
-  const done = (words: string): void => {
-    setMessage(words);
+  const done = (text: string): void => {
+    setMessage(text);
     found.reload();
   };
   const items = found.data?.items ?? [];
@@ -52,7 +52,7 @@ const SPANS: readonly [minutes: number, name: string][] = [
   [10_080, "1 week"],
 ];
 
-function Form({ done }: { done: (words: string) => void }) {
+function Form({ done }: { done: (text: string) => void }) {
   const [entities, setEntities] = useState("");
   const [begin, setBegin] = useState("");
   const [minutes, setMinutes] = useState(60);
@@ -114,7 +114,7 @@ function Form({ done }: { done: (words: string) => void }) {
   );
 }
 
-function List({ items, done }: { items: Silence[]; done: (words: string) => void }) {
+function List({ items, done }: { items: Silence[]; done: (text: string) => void }) {
   return (
     <section class="panel table" aria-label="Silences, newest first">
       <table class="knobs silences stack">
@@ -137,7 +137,7 @@ function List({ items, done }: { items: Silence[]; done: (words: string) => void
   );
 }
 
-function Row({ silence, done }: { silence: Silence; done: (words: string) => void }) {
+function Row({ silence, done }: { silence: Silence; done: (text: string) => void }) {
   const [dialogOpen, setDialogOpen] = useState(false);
   const names = silence.entities.join(", ");
   const fixed = silence.id.startsWith("settings/");

@@ -10,7 +10,7 @@ import { TargetPanel } from "../components/target.tsx";
 import { href } from "../router.ts";
 import { StatusLine, type StatusMessage } from "./inbox.tsx";
 
-const LOOKS: Record<ToolState, string> = {
+const STATE_CLASS: Record<ToolState, string> = {
   up: "up",
   "export only": "up",
   denied: "unknown",
@@ -54,7 +54,7 @@ export function ToolsPage() {
 function ToolHeader({ tool, reload }: { tool: Tool; reload: () => void }) {
   return (
     <>
-      <div class={`source ${LOOKS[tool.status.state]} tool-head`}>
+      <div class={`source ${STATE_CLASS[tool.status.state]} tool-head`}>
         <span class="source-state">
           <i aria-hidden="true" />
           {tool.status.state}
@@ -150,7 +150,7 @@ export function ToolPage({ name }: { name: string }) {
       <StatusLine message={message} />
       {readable &&
         tool.targets.map((target) => (
-          <TargetPanel key={target} tool={tool.name} target={target} onDone={(words, action) => setMessage({ words, action })} />
+          <TargetPanel key={target} tool={tool.name} target={target} onDone={(text, action) => setMessage({ text, action })} />
         ))}
       {!readable && (
         <Notice kind="wait" title="Targets unavailable">
