@@ -1,4 +1,4 @@
-"""Action components as the engine builds them: real store, fake cache, fake clock, samples of the test."""
+"""Action components as the engine builds them, with a real store, a fake cache and a fake clock."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -77,12 +77,12 @@ class FakeCache(FakeTool):
 
 def make_settings(folder: Path, mode: str = "auto", **tools: Any) -> Settings:
     """Return settings with one trial cache and guard durations scaled to a tenth."""
-    plain = {"kind": "redis", "url": "redis://localhost:1", "trial": True, "mode": mode}
+    cache = {"kind": "redis", "url": "redis://localhost:1", "trial": True, "mode": mode}
     return Settings.model_validate(
         {
             "settings": {"data_dir": folder},
             "guardrails": {"time_scale": 0.1},
-            "tools": {"cache-1": plain, **tools},
+            "tools": {"cache-1": cache, **tools},
         }
     )
 
@@ -102,22 +102,22 @@ class EngineActions:
         """Build the components as the engine does."""
         self.store = open_store(self.settings.settings.data_dir, self.clock.now)
         self.live.set_source_status(SourceStatus("tools", SourceState.UP, INTERVAL_S))
-        around = LoopContext(
+        context = LoopContext(
             self.clock, self.store, self.scores, FakeSnapshots(), self.live, FakeTickMetrics(),
             ImmediateExecutor(),
             read_history=self._recorded,
         )  # fmt: skip
         self.incident_service = action_setup.build_incident_service(self.settings, self.store)
         self.components = await action_setup.build_action_components(
-            self.settings, around, self.incident_service, self.store.fenced
+            self.settings, context, self.incident_service, self.store.fenced
         )
         self.ledger, self.incidents = self.components.scheduler.ledger, self.components.ports.incidents
         return self
 
     async def _recorded(self) -> AsyncIterator[History]:
         self.history_reads += 1
-        nothing: tuple[History, ...] = ()
-        for history in nothing:
+        empty: tuple[History, ...] = ()
+        for history in empty:
             yield history
 
     def run(self) -> None:
@@ -137,11 +137,11 @@ class EngineActions:
         keys, now = (HIT_RATIO, LATENCY), self.clock.now()
         values = [self.hit_ratio, self.latency]
         scores = tick_scores("tools", now, values, yhat_lower=[0.3, 0.05], yhat_upper=[0.95, 0.15])
-        sensed = TickResult(
+        tick_result = TickResult(
             keys, scores, (), np.empty(0, np.int64), np.zeros(2, np.int64), np.ones(2, np.bool_), {},
             complete=True,
         )  # fmt: skip
-        self.live.publish_tick(sensed, INTERVAL_S, (), SeriesInfo)
+        self.live.publish_tick(tick_result, INTERVAL_S, (), SeriesInfo)
         self.scores.append(keys, scores)
 
     def add_history(self, seconds: float = 700.0) -> None:
@@ -153,12 +153,12 @@ class EngineActions:
 
     def save_incident(self, **changed: Any) -> Incident:
         """Store an open incident of the cache with the pattern cache_thrash."""
-        given = {
+        defaults = {
             "id": ulid(900), "start": self.clock.now(), "end": None, "state": IncidentState.OPEN,
             "title": "cache-1", "severity": 0.6, "level": Severity.HIGH, "user_facing": False, "mass": False,
             "entities": ("redis/cache-1",), "anomaly_ids": (ulid(901),), "patterns": (CACHE_THRASH,),
         }  # fmt: skip
-        made = Incident(**{**given, **changed})
+        made = Incident(**{**defaults, **changed})
         self.incidents.save_incidents([made])
         return made
 
@@ -173,9 +173,9 @@ class EngineActions:
     async def wait_until_idle(self, sleepers: int = 4) -> None:
         """Wait until every task waits for the clock or has ended."""
         assert self.work is not None
-        work, going = self.work, self.components.scheduler._tasks
+        work, running = self.work, self.components.scheduler._tasks
         async with asyncio.timeout(30):
-            await wait_until(lambda: work.done() or (self.clock.sleepers >= sleepers and not going))
+            await wait_until(lambda: work.done() or (self.clock.sleepers >= sleepers and not running))
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def bursty_load(seed: int, days: int) -> np.ndarray:
 
 
 def replay(load: np.ndarray, sizing: Sizing, policy: Any) -> ReplayResult:
-    """Replay the load with a policy that sees it delayed and averaged."""
+    """Replay the load with a policy whose metric is delayed and averaged."""
     ready, starting = math.ceil(load[0] / sizing.capacity / sizing.target_utilisation), deque()
     paid = missing = 0.0
     for t, demand in enumerate(load):
@@ -45,9 +45,9 @@ def replay(load: np.ndarray, sizing: Sizing, policy: Any) -> ReplayResult:
             starting.popleft()
             ready += 1
         last = max(0, t - METRIC_LAG_TICKS)
-        seen = load[max(0, last - METRIC_WINDOW_TICKS + 1) : last + 1].mean()
+        measured_load = load[max(0, last - METRIC_WINDOW_TICKS + 1) : last + 1].mean()
         total = ready + len(starting)
-        wanted = policy.want(t, float(seen), ready, total)
+        wanted = policy.want(t, float(measured_load), ready, total)
         starting.extend([t + round(sizing.startup_s / TICK_S)] * max(0, wanted - total))
         for _ in range(total - wanted):
             if starting:

@@ -90,48 +90,50 @@ def run_engine(folder: Path, run_number: int, kill_at: tuple[str, int] | None, r
     asyncio.run(_run_engine(folder, run_number, kill_at, reports))
 
 
-async def _run_engine(folder: Path, life: int, kill_at: tuple[str, int] | None, told: Connection) -> None:
+async def _run_engine(
+    folder: Path, run_number: int, kill_at: tuple[str, int] | None, reports: Connection
+) -> None:
     passed: Counter[str] = Counter()
 
     def boundary(name: str) -> None:
         passed[name] += 1
         if (name, passed[name]) == kill_at:
-            told.send(("killed", name, ""))
+            reports.send(("killed", name, ""))
             os.kill(os.getpid(), signal.SIGKILL)
 
     store = open_store(folder / "data", time.time_ns)
     ledger = ActionLedger(store.fenced, folder / "data" / ANCHOR_FILE, boundary)
     tool = ExternalTool(folder / "effects", boundary)
     stack = ActionStack(
-        ledger, SystemClock(), tool, boundary=boundary, first=life * 1000, times=QUICK,
+        ledger, SystemClock(), tool, boundary=boundary, first=run_number * 1000, times=QUICK,
         deadlines=Deadlines(settle_s=0),
     )  # fmt: skip
     await stack.scheduler.start()
     for number in range(ROUNDS if kill_at is not None else 0):
         await stack.step()
-        await _work(stack, tool, f"{life}-{number}", life * 1000 + number, told)
+        await _work(stack, tool, f"{run_number}-{number}", run_number * 1000 + number, reports)
     for _ in range(50 if kill_at is None else 0):
         await stack.step()
     store.close()
-    told.send(("ended", "", ""))
+    reports.send(("ended", "", ""))
 
 
-async def _work(stack: ActionStack, tool: ExternalTool, name: str, number: int, told: Connection) -> None:
+async def _work(stack: ActionStack, tool: ExternalTool, name: str, number: int, reports: Connection) -> None:
     """Make a manual change, roll it back, run a tool action, recommend a change; report each result."""
     change = await stack.decisions.set_knob(
         "outside", "hand", "size", tool.value(), number, "ann", f"set-{name}"
     )
-    told.send(("done", change.id, str(change.state)))
+    reports.send(("done", change.id, str(change.state)))
     undo = await stack.decisions.roll_back(change.id, "bob", f"undo-{name}")
-    told.send(("done", undo.id, str(undo.state)))
+    reports.send(("done", undo.id, str(undo.state)))
     done = await stack.decisions.run("outside", "cache", "flush", "ann", f"run-{name}")
-    told.send(("done", done.id, str(done.state)))
+    reports.send(("done", done.id, str(done.state)))
     made = make_recommendation(
         ulid(number), tool="outside", target="outside", subject="size", before=tool.value(),
         after=number + 500, mode=Mode.AUTO, created=stack.clock.now(), expires=stack.clock.now() + 10**16,
     )  # fmt: skip
     stack.ledger.save_recommendation(made, "recommended", "trimtab")
-    told.send(("recommended", made.id, ""))
+    reports.send(("recommended", made.id, ""))
     await stack.step()
 
 
@@ -179,8 +181,8 @@ async def act_until_disk_full(folder: Path) -> None:
 async def act_on_read_only_disk(folder: Path) -> None:
     """Act while the disk becomes read-only and writable again."""
     store, ledger, stack = _open_stack(folder)
-    assert store.let_go is not None
-    store.let_go()  # the open lock file would prevent the remount
+    assert store.on_close is not None
+    store.on_close()  # the open lock file would prevent the remount
     for state in ("rw", "ro", "rw"):
         store.database.close()
         await asyncio.to_thread(_remount, folder, state)

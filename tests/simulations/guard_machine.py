@@ -111,7 +111,7 @@ class GuardMachine(RuleBasedStateMachine):
         end=st.sampled_from([*FINAL_STATES, *FINAL_STATES, None, "runs on"]),
     )
     def stand_and_do(self, place, factor, gap, person, jump, restarts, end):
-        """The normal course: a stable proposal is journaled, sent and ended."""
+        """A stable proposal is journaled, sent and ended: the normal course."""
         if restarts:
             self.restart(1)
         self.clock_jumps(jump)
@@ -176,6 +176,6 @@ class GuardMachine(RuleBasedStateMachine):
 
     @rule(place=names, value=st.sampled_from([77.0, 100.0, 500.0]))
     def somebody_sets(self, place, value):
-        """A person or another controller changes the value."""
+        """An operator or another controller changes the value."""
         self.advance(0.01)
         self.simulation.values[place] = value

@@ -135,17 +135,18 @@ class ServiceSimulation:
         worse = abs(latency - 1) > abs(self.base - 1) + 0.15
         self.bad = self.bad + 1 if worse else 0
         if self.bad >= LIMITS.bad_checks:
-            self.take_back(running)
+            self.roll_back(running)
         elif self.now - running.started >= LIMITS.watch * SECOND:
             self.actions[running.id] = replace(running, state=ActionState.KEPT, ended=self.now)
 
-    def take_back(self, running):
+    def roll_back(self, running):
+        """Roll back the running change when the guard allows it."""
         self.number, self.bad = self.number + 1, 0
-        back = manual_proposal(
+        undo = manual_proposal(
             "redis", "cache-1", "speed", running.after, running.before, proposal_id=f"R{self.number:06d}"
         )
-        if self.allowed(back, running):
-            self.do(back, running)
+        if self.allowed(undo, running):
+            self.do(undo, running)
             self.actions[running.id] = replace(running, state=ActionState.ROLLED_BACK, ended=self.now)
 
     def run(self):

@@ -39,9 +39,9 @@ class GuardTrial:
         self.usual = 10 ** self.rng.uniform(-1, 6, 3)
         self.noise = self.rng.uniform(0.02, 0.2, 3)
         self.begins = WARM_UP_TICKS + int(self.rng.integers(0, 8))
-        self.x = self.figures()
+        self.x = self.metric_values()
 
-    def figures(self):
+    def metric_values(self):
         """Return (n_ticks, 3) metric values including the fault; NaN = no sample."""
         ticks = np.arange(WARM_UP_TICKS + TRIAL_TICKS)[:, None]
         season = 1 + 0.2 * np.sin(2 * np.pi * ticks / 960 + self.rng.uniform(0, 6, 3))
@@ -69,12 +69,12 @@ class GuardTrial:
         """Return the sample windows of the proposal's inputs at a tick."""
         if self.fault == "empty selector" and tick >= self.begins:
             return []
-        seen = self.x[tick + 1 - WINDOW_TICKS : tick + 1]
+        window = self.x[tick + 1 - WINDOW_TICKS : tick + 1]
         found = []
-        for i, column in enumerate(seen.T):
+        for i, column in enumerate(window.T):
             known = np.flatnonzero(~np.isnan(column))
             age = None if not len(known) else (WINDOW_TICKS - 1 - known[-1]) * float(INTERVAL_S)
-            found.append(SampleWindow(f"figure {i}", column, age))
+            found.append(SampleWindow(f"series {i}", column, age))
         return found
 
     def proposals(self):
@@ -91,22 +91,24 @@ class GuardTrial:
 
     def run(self):
         """Return whether an action started, and the last guard rule that objected."""
-        memory, mass, said = SituationBuilder(LIMITS), self.mass(), ""
+        situation_builder, mass, last_rule = SituationBuilder(LIMITS), self.mass(), ""
         for tick in range(WARM_UP_TICKS, WARM_UP_TICKS + TRIAL_TICKS, 2):
-            memory.advance((1 + tick * INTERVAL_S) * SECOND)
+            situation_builder.advance((1 + tick * INTERVAL_S) * SECOND)
             if tick < self.begins:
                 continue
             up = self.fault != "source down"
             proposals = self.proposals()
-            memory.record_evaluation(proposals)
+            situation_builder.record_evaluation(proposals)
             live = TargetObservation(
                 mode=Mode.AUTO, targets=("cache-1",), total_targets=1, knob=self.knob, mass=mass,
                 reading=KnobReading(self.value, True, Lasts.UNKNOWN), memory=ENOUGH_MEMORY,
                 inputs=assess_inputs(self.windows(tick), INTERVAL_S, up, LIMITS),
             )  # fmt: skip
-            situation = memory.build(proposals[0], START + tick * INTERVAL_S * SECOND, Pause(False), [], live)
+            situation = situation_builder.build(
+                proposals[0], START + tick * INTERVAL_S * SECOND, Pause(False), [], live
+            )
             decision = decide(proposals[0], situation, LIMITS)
             if decision.verdict is GuardVerdict.ALLOW:
                 return True, ""
-            said = decision.guard
-        return False, said
+            last_rule = decision.guard
+        return False, last_rule

@@ -196,9 +196,9 @@ class GuardSimulation:
             return
         assert self.modes[done.target] is Mode.AUTO, "mode"
         assert self.t - self.started_s >= 300, "start-up"
-        came = [(t, (done.target, done.up) in what) for t, what in self.evaluations]
-        first = max((i + 1 for i, (_, is_in) in enumerate(came) if not is_in), default=0)
-        row = came[first:]
+        evaluated = [(t, (done.target, done.up) in what) for t, what in self.evaluations]
+        first = max((i + 1 for i, (_, is_in) in enumerate(evaluated) if not is_in), default=0)
+        row = evaluated[first:]
         assert len(row) >= 3, "3 evaluations in a row"
         assert self.t - row[0][0] >= 180, "3 minutes"
         assert self.t - row[-1][0] <= 300, "plan"

@@ -1,4 +1,4 @@
-"""What each configured service needs, from live series and their past; what is not known is said."""
+"""CapacityService: wanted size of each configured service from live series and their history."""
 
 import asyncio
 import threading
@@ -30,7 +30,7 @@ PLAIN = {
 
 
 class RecordedScores(FakeScoreLog):
-    """Two days of a load with a daily course, on four replicas, as a log reads it."""
+    """Recorded scores of two days: a daily load on four replicas."""
 
     def __init__(self, days=2.0):
         super().__init__()
@@ -41,13 +41,13 @@ class RecordedScores(FakeScoreLog):
         times = START - (np.arange(n, 0, -1) * round(INTERVAL_S * SECOND))
         load = 20.0 - 8.0 * np.cos(2 * np.pi * np.arange(n) / 5760) + 0.1 * np.sin(np.arange(n))
         values = {COUNT.id: np.full(n, 4.0), BUSY.id: 2.0 * load / 4.0 / 15.0}.get(series_id, load)
-        good = (times >= since) & (times < until)
-        nothing = np.full(int(good.sum()), np.nan)
-        return ScoreRows(times[good], values[good], nothing, nothing, nothing, nothing)
+        in_range = (times >= since) & (times < until)
+        unknown = np.full(int(in_range.sum()), np.nan)
+        return ScoreRows(times[in_range], values[in_range], unknown, unknown, unknown, unknown)
 
 
 class CapacityStack:
-    """Live series that a test sets, and what came of them."""
+    """A capacity service over live series that a test sets, with its published results."""
 
     def __init__(self, scores=None, memory=None, **changes):
         self.clock, self.live, self.results = FakeClock(), LiveState(), []
@@ -64,24 +64,24 @@ class CapacityStack:
         )
 
     def sample(self, *values):
-        """A tick of the sources: each pod's load, the count, how busy they are."""
+        """Publish one tick: the load of each pod, the replica count, the utilisation."""
         scores = tick_scores("prometheus", self.clock.now(), [*values, *[np.nan] * (len(KEYS) - len(values))])
         n = len(KEYS)
-        sensed = TickResult(
+        tick_result = TickResult(
             KEYS, scores, (), np.empty(0, np.int64), np.zeros(n, np.int64), np.ones(n, np.bool_), {},
             complete=True,
         )  # fmt: skip
-        self.live.publish_tick(sensed, INTERVAL_S, (), SeriesInfo)
+        self.live.publish_tick(tick_result, INTERVAL_S, (), SeriesInfo)
 
     async def step(self):
-        """The next evaluation."""
+        """Advance one interval and evaluate; return the capacity of `shop`."""
         self.clock.time += round(INTERVAL_S * SECOND)
         await self.service.step()
         return self.service.capacities["shop"]
 
 
-async def test_what_is_wanted_now():
-    """Pods are summed; the answer has count, reason, path and both costs, and the metric is set."""
+async def test_wanted_capacity():
+    """Pods are summed; the capacity holds count, reason, path and both costs, and is published."""
     stack = CapacityStack()
     stack.sample(12.0, 12.0, 4.0)
     found = await stack.step()
@@ -95,8 +95,8 @@ async def test_what_is_wanted_now():
     assert stack.results == [("shop", found.wanted)]
 
 
-async def test_without_a_past_the_reactive_rule_answers():
-    """Nothing was recorded: the rule alone, and less confidence."""
+async def test_without_history_the_reactive_policy_applies():
+    """Without history the reactive policy applies, with a confidence of 0.5."""
     stack = CapacityStack(FakeScoreLog())
     stack.sample(30.0, 30.0, 4.0)
     found = await stack.step()
@@ -105,27 +105,27 @@ async def test_without_a_past_the_reactive_rule_answers():
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "problem"),
     [
         ((np.nan, 12.0, 4.0), "sample of load"),
         ((12.0, 12.0, np.nan), "sample of replicas"),
         ((0.0, 0.0, 4.0), "exactly 0"),
     ],
 )
-async def test_what_is_not_known_is_no_number(values, words):
-    """A missing pod, a missing count or a sudden zero: no answer, with the reason, and the metric goes."""
+async def test_unknown_inputs_give_no_wanted_size(values, problem):
+    """A missing load, a missing count or a sudden zero gives wanted None with a problem, also published."""
     stack = CapacityStack()
     stack.sample(12.0, 12.0, 4.0)
     await stack.step()
     stack.sample(*values)
     found = await stack.step()
     assert found.wanted is None
-    assert words in found.problem
+    assert problem in found.problem
     assert stack.results[-1] == ("shop", None)
 
 
-async def test_stale_data_are_no_answer():
-    """Three intervals without a tick of the source: unknown."""
+async def test_stale_data_give_no_wanted_size():
+    """After more than three intervals without a tick the wanted size is None."""
     stack = CapacityStack()
     stack.sample(12.0, 12.0, 4.0)
     assert (await stack.step()).wanted is not None
@@ -133,8 +133,8 @@ async def test_stale_data_are_no_answer():
     assert (await stack.step()).wanted is None
 
 
-async def test_a_selector_that_finds_nothing_says_so():
-    """The problem names the setting and its selector."""
+async def test_a_selector_without_series_is_a_problem():
+    """The problem of a selector without series names the setting and the selector."""
     stack = CapacityStack(load="nothing_of_that_name")
     stack.sample(12.0, 12.0, 4.0)
     assert (
@@ -142,8 +142,8 @@ async def test_a_selector_that_finds_nothing_says_so():
     )
 
 
-async def test_what_one_serves_is_learnt():
-    """From load, count and utilisation; start-ups were never seen, so theirs is assumed."""
+async def test_capacity_per_replica_is_learnt():
+    """Capacity per replica is learnt from load, count and utilisation; an unseen start-up is assumed."""
     stack = CapacityStack(capacity_per_replica="auto", utilisation="busy", startup="auto")
     stack.sample(12.0, 12.0, 4.0)
     found = await stack.step()
@@ -152,8 +152,8 @@ async def test_what_one_serves_is_learnt():
     assert (found.startup_s.value, found.startup_s.source) == (DEFAULT_STARTUP_S, "assumed")
 
 
-async def test_what_one_serves_cannot_be_learnt_from_nothing():
-    """Without a past of utilisation there is no answer, and the setting that mends it is named."""
+async def test_capacity_per_replica_needs_utilisation_history():
+    """Without a history of utilisation the wanted size is None and the problem names the setting."""
     stack = CapacityStack(FakeScoreLog(), capacity_per_replica="auto", utilisation="busy")
     stack.sample(12.0, 12.0, 4.0)
     found = await stack.step()
@@ -162,15 +162,17 @@ async def test_what_one_serves_cannot_be_learnt_from_nothing():
 
 
 class ShorterScores(RecordedScores):
-    """As Past; utilisation is measured for the last day and a half only."""
+    """Recorded scores whose utilisation covers the last day and a half only."""
 
     def read(self, series_id, since, until, limit=100_000):
-        begun = START - round(1.5 * 86_400 * SECOND)
-        return super().read(series_id, max(since, begun) if series_id == BUSY.id else since, until, limit)
+        since_utilisation = START - round(1.5 * 86_400 * SECOND)
+        return super().read(
+            series_id, max(since, since_utilisation) if series_id == BUSY.id else since, until, limit
+        )
 
 
-async def test_pasts_of_other_lengths_are_learnt_from_where_they_meet():
-    """Where utilisation is measured for less long than load, what both tell of is enough."""
+async def test_capacity_is_learnt_from_overlapping_histories():
+    """Capacity per replica is learnt from the time that load and utilisation both cover."""
     stack = CapacityStack(ShorterScores(), capacity_per_replica="auto", utilisation="busy", startup="auto")
     stack.sample(12.0, 12.0, 4.0, 0.4)
     found = await stack.step()
@@ -179,19 +181,19 @@ async def test_pasts_of_other_lengths_are_learnt_from_where_they_meet():
     assert found.capacity_per_replica.source == "learnt"
 
 
-def recorded(days=4):
-    """What a source recorded of two pods and their count, at 5 min."""
+def recorded_history(days=4):
+    """Return a recorded history of two pods and their count at 5 min."""
     times = START - np.arange(days * 288, 0, -1) * 300 * SECOND
     load = 20.0 - 8.0 * np.cos(2 * np.pi * np.arange(len(times)) / 288)
     values = np.stack([load, load, np.full(len(times), 4.0)], axis=1)
     return History(300.0, (*PODS, COUNT), times, values, coarse=True)
 
 
-async def test_a_source_hands_its_past_over_once():
-    """From a recorded history there is a forecast at once, and after a restart it is remembered."""
+async def test_history_is_stored_for_the_next_start():
+    """A recorded history gives a forecast at once and again after a restart."""
     memory = FakeKeyValueStore()
     first = CapacityStack(FakeScoreLog(), memory)
-    first.service.add_history(recorded())
+    first.service.add_history(recorded_history())
     first.sample(12.0, 12.0, 4.0)
     assert (await first.step()).ahead is not None
     again = CapacityStack(FakeScoreLog(), memory)
@@ -199,43 +201,43 @@ async def test_a_source_hands_its_past_over_once():
     assert (await again.step()).ahead is not None
 
 
-def part_of(history, keys):
-    """Only these columns of a history."""
+def select_series(history, keys):
+    """Return the history with these series only."""
     columns = [history.keys.index(key) for key in keys]
     return History(300.0, tuple(keys), history.times, history.values[:, columns], coarse=True)
 
 
-async def test_a_second_source_leaves_the_past_of_the_first():
-    """The count is handed over by another source, after a restart: the load is still remembered."""
+async def test_history_of_a_second_source_keeps_the_first():
+    """A history from another source after a restart keeps the stored history of the load."""
     memory = FakeKeyValueStore()
     first = CapacityStack(FakeScoreLog(), memory)
-    first.service.add_history(part_of(recorded(), PODS))
+    first.service.add_history(select_series(recorded_history(), PODS))
     first.sample(12.0, 12.0, 4.0)
     await first.step()
     again = CapacityStack(FakeScoreLog(), memory)
-    again.service.add_history(part_of(recorded(), (COUNT,)))
+    again.service.add_history(select_series(recorded_history(), (COUNT,)))
     again.sample(12.0, 12.0, 4.0)
     assert (await again.step()).ahead is not None
     assert set(memory.values["scaling/shop"]) == {"load", "replicas"}
 
 
-async def chunks(gate, *histories):
-    """What the sources recorded, as the supervisor reads it again, once the gate is open."""
+async def gated_histories(gate, *histories):
+    """Yield histories once the gate is open."""
     await gate.wait()
     for history in histories:
         yield history
 
 
-async def test_what_a_reload_adds_hears_of_its_past():
-    """Beside the evaluations; what stays hears nothing twice, and nothing of an older namesake counts."""
+async def test_a_reload_reads_history_for_new_capacities_only():
+    """A reload reads history in the background for new capacities only and ignores a former namesake's."""
     memory = FakeKeyValueStore()
     memory.values["scaling/new"] = {"load": [[START - SECOND, 9e9, 1.0], [START, 9e9, 1.0]]}
     stack = CapacityStack(FakeScoreLog(), memory)
-    stack.service.add_history(recorded())
+    stack.service.add_history(recorded_history())
     stack.sample(12.0, 12.0, 4.0)
     await stack.step()
-    asked, gate = [], asyncio.Event()
-    stack.service.read_history = lambda: asked.append(1) or chunks(gate, recorded())
+    reads, gate = [], asyncio.Event()
+    stack.service.read_history = lambda: reads.append(1) or gated_histories(gate, recorded_history())
     same = stack.settings["shop"].model_copy(update={"max_replicas": 30})
     stack.service.configure({"shop": same, "new": stack.settings["shop"]})
     before = stack.service._services["shop"].history.column("load", (), stack.clock.now())
@@ -246,14 +248,14 @@ async def test_what_a_reload_adds_hears_of_its_past():
     await asyncio.gather(*stack.service._history_tasks)
     await stack.step()
     assert stack.service.capacities["new"].ahead == stack.service.capacities["shop"].ahead
-    assert asked == [1]
+    assert reads == [1]
     after = stack.service._services["shop"].history.column("load", (), stack.clock.now())
     assert np.nanmax(after) == pytest.approx(np.nanmax(before))
     await stack.service.close()
 
 
-async def test_a_past_that_cannot_be_read_is_left_out():
-    """What is new answers by the reactive rule, and what happens in the engine is recorded once."""
+async def test_an_unreadable_history_is_logged():
+    """When the history cannot be read, the reactive policy applies and one log event is written."""
 
     async def broken():
         raise OSError("no more files")
@@ -270,10 +272,12 @@ async def test_a_past_that_cannot_be_read_is_left_out():
     assert stack.service.capacities["new"].why == "reactive"
 
 
-async def test_what_a_source_hands_over_meanwhile_is_kept():
-    """Sources read their past in another thread, also while what was handed over is being written."""
+async def test_history_added_during_a_write_is_kept():
+    """History that another thread adds while the store is written is kept."""
     stack = CapacityStack(FakeScoreLog(), memory := FakeKeyValueStore())
-    late = threading.Thread(target=stack.service.add_history, args=(part_of(recorded(), (COUNT,)),))
+    late = threading.Thread(
+        target=stack.service.add_history, args=(select_series(recorded_history(), (COUNT,)),)
+    )
 
     def slow(name, value):
         memory.values[name] = value
@@ -282,7 +286,7 @@ async def test_what_a_source_hands_over_meanwhile_is_kept():
             late.join(0.2)
 
     memory.set = slow
-    stack.service.add_history(part_of(recorded(), PODS))
+    stack.service.add_history(select_series(recorded_history(), PODS))
     stack.sample(12.0, 12.0, 4.0)
     await stack.step()
     late.join()
@@ -290,12 +294,12 @@ async def test_what_a_source_hands_over_meanwhile_is_kept():
     assert set(memory.values["scaling/shop"]) == {"load", "replicas"}
 
 
-async def test_what_was_not_looked_at_yet_is_there_and_unknown():
-    """From the start on a capacity is shown; until it was evaluated it wants no number, and says why."""
+async def test_an_unevaluated_capacity_is_unknown():
+    """Before its first evaluation a capacity is listed with wanted None; a reload keeps the last result."""
     stack = CapacityStack()
-    begun = stack.service.capacities["shop"]
-    assert (begun.wanted, begun.why) == (None, "unknown")
-    assert "not evaluated yet" in begun.problem
+    since_utilisation = stack.service.capacities["shop"]
+    assert (since_utilisation.wanted, since_utilisation.why) == (None, "unknown")
+    assert "not evaluated yet" in since_utilisation.problem
     stack.sample(12.0, 12.0, 4.0)
     shown = (await stack.step()).wanted
     stack.service.configure(stack.settings)
@@ -303,8 +307,8 @@ async def test_what_was_not_looked_at_yet_is_there_and_unknown():
     assert stack.service.capacities["shop"].wanted == shown
 
 
-async def test_a_reload_lets_go_of_what_is_gone():
-    """A capacity that is no longer configured is shown no more."""
+async def test_a_reload_removes_a_capacity():
+    """A capacity that is no longer configured is removed and its metric published as None."""
     stack = CapacityStack()
     stack.sample(12.0, 12.0, 4.0)
     await stack.step()
@@ -314,7 +318,7 @@ async def test_a_reload_lets_go_of_what_is_gone():
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "problem"),
     [
         ({"load": "sum(requests)"}, "is not a valid selector"),
         ({"min_replicas": 50}, "max_replicas"),
@@ -323,9 +327,9 @@ async def test_a_reload_lets_go_of_what_is_gone():
         ({"startup": "soon"}, "not a duration"),
     ],
 )
-def test_settings_that_cannot_be_meant(changes, words):
-    """Each says what was wrong and what to write."""
-    with pytest.raises(ValidationError, match=words.replace("(", r"\(")):
+def test_invalid_settings_name_the_fault(changes, problem):
+    """Invalid settings raise with a message that names the fault."""
+    with pytest.raises(ValidationError, match=problem.replace("(", r"\(")):
         Settings.model_validate({"capacity": {"shop": {**PLAIN, **changes}}})
 
 
@@ -336,11 +340,11 @@ def test_settings_that_cannot_be_meant(changes, words):
         ('requests{job="shop"}', True),
         ('requests{job!="shop"}', False),
         ('{job=~"sh.*",pod!~"b|c"}', True),
-        ('requests{job=~"ho"}', False),  # expressions match the whole value
-        ('requests{zone=""}', True),  # a label that is missing is empty
+        ('requests{job=~"ho"}', False),  # regular expressions match the whole value
+        ('requests{zone=""}', True),  # a missing label equals the empty string
         ('other{job="shop"}', False),
     ],
 )
-def test_selectors(text, matches):
-    """A selector means what it means to Prometheus."""
+def test_selectors_match_like_prometheus(text, matches):
+    """A selector matches as in Prometheus."""
     assert Selector.parse(text).matches("requests", {"job": "shop", "pod": "a"}) is matches

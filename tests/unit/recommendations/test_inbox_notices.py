@@ -1,4 +1,4 @@
-"""Notices in the inbox without an incident, in the acting part as the engine builds it."""
+"""Inbox notices without an incident: drifted knobs and misconfigurations."""
 
 import pytest
 
@@ -11,28 +11,32 @@ AT = ("cache-1", "maxmemory")
 
 @pytest.fixture
 async def engine(tmp_path, monkeypatch):
-    """Built and running, with samples and no incident."""
+    """Action components with samples and no incident; not running yet."""
     async with engine_with_history(tmp_path, monkeypatch) as made:
         yield made
 
 
 def notices(engine, end):
-    """Recommendations whose fingerprint ends so, oldest first."""
-    return [one for one in reversed(engine.ledger.recommendations()) if one.fingerprint.endswith(end)]
+    """Return recommendations whose fingerprint ends with `end`, oldest first."""
+    return [
+        recommendation
+        for recommendation in reversed(engine.ledger.recommendations())
+        if recommendation.fingerprint.endswith(end)
+    ]
 
 
-async def set_by_hand(engine, value=128 * MIB):
-    """A person sets the memory; it is watched by what the cache shows, and stands."""
+async def set_manually(engine, value=128 * MIB):
+    """Set maxmemory as an operator and wait until the change is kept."""
     action = await engine.components.ports.decisions.set_knob("cache-1", *AT, 64 * MIB, value, "ann", "key-1")
     await engine.run_for(75)
     assert engine.ledger.action(action.id).state is ActionState.KEPT
 
 
-async def test_a_knob_that_somebody_reverts_is_a_notice_of_its_own(engine):
-    """It waits in the inbox in mode auto, too; a person who approves it brings the value back."""
+async def test_a_reverted_knob_gives_a_drift_notice(engine):
+    """A reverted knob gives a notice that needs approval in mode auto; approving it restores the value."""
     engine.run()
     await engine.run_for(2)
-    await set_by_hand(engine)
+    await set_manually(engine)
     assert notices(engine, "/drift") == []
     FakeCache.memory[AT] = 64 * MIB
     await engine.run_for(10)
@@ -50,42 +54,44 @@ async def test_a_knob_that_somebody_reverts_is_a_notice_of_its_own(engine):
     assert engine.ledger.actions()[0].by == "bob"
 
 
-async def test_a_notice_is_over_when_the_value_is_back(engine):
-    """Who sets it back themselves has answered it; a knob that cannot be read proves nothing."""
+async def test_a_drift_notice_expires_when_the_value_is_back(engine):
+    """A drift notice expires when the value is restored; an unreadable knob keeps it pending."""
     engine.run()
     await engine.run_for(2)
-    await set_by_hand(engine)
+    await set_manually(engine)
     FakeCache.memory[AT] = 96 * MIB
     await engine.run_for(10)
     cache = FakeCache.made["cache-1"][-1]
     cache.respond_with("read", *[ToolError("away")] * 200)
     await engine.run_for(10)
-    assert [one.state for one in notices(engine, "/drift")] == [RecommendationState.PENDING]
+    assert [recommendation.state for recommendation in notices(engine, "/drift")] == [
+        RecommendationState.PENDING
+    ]
     cache.script.clear()
     FakeCache.memory[AT] = 128 * MIB
     await engine.run_for(10)
-    (over,) = notices(engine, "/drift")
-    assert (over.state, over.reason) == (
+    (expired,) = notices(engine, "/drift")
+    assert (expired.state, expired.reason) == (
         RecommendationState.EXPIRED, "the knob has the set value again, or was set again",
     )  # fmt: skip
 
 
-async def test_a_value_that_is_seen_once_is_no_drift(engine):
-    """A change on its way is not told of: only what two looks in a row have seen."""
+async def test_drift_needs_two_readings(engine):
+    """A changed value that only one update reads gives no notice."""
     engine.run()
     await engine.run_for(2)
-    await set_by_hand(engine)
-    cache, noticing = FakeCache.made["cache-1"][-1], engine.components.inbox_notices
+    await set_manually(engine)
+    cache, inbox_notices = FakeCache.made["cache-1"][-1], engine.components.inbox_notices
     FakeCache.memory[AT] = 64 * MIB
-    await noticing.update()
+    await inbox_notices.update()
     FakeCache.memory[AT] = 128 * MIB
-    await noticing.update()
+    await inbox_notices.update()
     assert notices(engine, "/drift") == []
     assert cache.effects == [("cache-1", "maxmemory", 128 * MIB)]
 
 
-async def test_what_is_set_badly_is_in_the_inbox_without_an_incident(engine):
-    """A look at the start finds it; nothing is changed in mode auto, and there is nothing to be applied."""
+async def test_a_misconfiguration_is_recommended_without_an_incident(engine):
+    """A misconfiguration gives a recommendation that cannot be applied, and nothing is changed."""
     FakeCache.memory[AT] = 0
     engine.run()
     await engine.run_for(3)
@@ -98,21 +104,21 @@ async def test_what_is_set_badly_is_in_the_inbox_without_an_incident(engine):
         await engine.components.ports.decisions.apply(found.id, "ann", "key-1")
 
 
-async def test_the_look_is_made_every_hour(engine):
-    """What was mended is over at the next look, what was dismissed is not said again."""
+async def test_targets_are_checked_every_hour(engine):
+    """A check an hour later expires fixed findings and does not repeat dismissed ones."""
     FakeCache.memory[AT] = 0
-    noticing = engine.components.inbox_notices
-    (found,) = await noticing.update()
+    inbox_notices = engine.components.inbox_notices
+    (found,) = await inbox_notices.update()
     FakeCache.memory[AT] = 64 * MIB
     engine.clock.tick(600)
-    assert await noticing.update() == []
+    assert await inbox_notices.update() == []
     assert engine.ledger.recommendation(found.id).state is RecommendationState.PENDING
     engine.clock.tick(3600)
-    await noticing.update()
+    await inbox_notices.update()
     assert engine.ledger.recommendation(found.id).reason == "the newest check did not find it any more"
     FakeCache.memory[AT] = 0
     engine.clock.tick(3600)
-    (again,) = await noticing.update()
+    (again,) = await inbox_notices.update()
     await engine.components.ports.decisions.dismiss(again.id, "ann", "a scratch cache")
     engine.clock.tick(3600)
-    assert await noticing.update() == []
+    assert await inbox_notices.update() == []

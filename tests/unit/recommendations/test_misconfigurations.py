@@ -1,4 +1,4 @@
-"""What is set badly though nothing happens yet."""
+"""Misconfiguration rules: settings that are wrong before anything happens."""
 
 import pytest
 
@@ -14,7 +14,7 @@ KNOBS = {"random_page_cost": Knob("random_page_cost", KnobType.FLOAT, low=1, hig
 
 
 def facts(kind, knobs=None, metrics=None, **changed):
-    """A target with these values and figures."""
+    """Return target facts with these knob values and metrics."""
     given = {
         name: (
             KNOBS.get(name, Knob(name, KnobType.INT)),
@@ -26,27 +26,27 @@ def facts(kind, knobs=None, metrics=None, **changed):
 
 
 def titles(found):
-    """What is found at one look."""
+    """Return the titles of the findings on a target."""
     return [one.title for one in all_findings(TargetReadings(found, {}, 1.0))]
 
 
 CACHE = {"redis_db_keys": 500.0, "redis_db_keys_expiring": 500.0}
 POLICY = "maxmemory-policy"
 SIZES = {"pg_settings_shared_buffers_bytes": 128.0 * 2**20, "pg_database_size_bytes": 2.0 * GIB}
-ROWS = [
+FINDINGS = [
     ("redis", {"maxmemory": 0}, {}, ["memory has no limit"]),
-    # it is told once, by the rule that knows more
+    # reported once, by the more specific rule
     (
         "redis", {"maxmemory": 0},
         {"redis_memory_used_bytes": 6.0 * GIB, "redis_total_system_memory_bytes": 8.0 * GIB},
         ["memory has no limit"],
     ),
     ("redis", {"maxmemory": GIB}, {}, []),
-    # not known
+    # unknown
     ("redis", {"maxmemory": None}, {}, []),
     ("redis", {}, {}, []),
     ("redis", {POLICY: "noeviction"}, CACHE, ["a cache that refuses writes when it is full"]),
-    # a queue beside the cache
+    # keys without TTL: a queue shares the cache
     ("redis", {POLICY: "noeviction"}, {**CACHE, "redis_db_keys": 501.0}, []),
     ("redis", {POLICY: "noeviction"}, {"redis_db_keys": 9.0, "redis_db_keys_expiring": 9.0}, []),
     ("redis", {POLICY: "allkeys-lru"}, CACHE, []),
@@ -60,7 +60,7 @@ ROWS = [
         "postgresql", {"random_page_cost": 4.0, "effective_cache_size": 4 * GIB},
         {"pg_database_size_bytes": 1.0 * GIB}, ["the planner takes memory for a spinning disk"],
     ),
-    # it may be on a disk
+    # it may be on disk
     (
         "postgresql", {"random_page_cost": 4.0, "effective_cache_size": GIB},
         {"pg_database_size_bytes": 2.0 * GIB}, [],
@@ -75,9 +75,9 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "knobs", "metrics", "found"), ROWS)
-def test_what_is_found(kind, knobs, metrics, found):
-    """Each rule finds what it is for, and nothing where the figures do not say so."""
+@pytest.mark.parametrize(("kind", "knobs", "metrics", "found"), FINDINGS)
+def test_findings(kind, knobs, metrics, found):
+    """Each rule reports its misconfiguration and nothing when the metrics do not show it."""
     assert titles(facts(kind, knobs, metrics)) == found
 
 
@@ -87,13 +87,13 @@ def test_what_is_found(kind, knobs, metrics, found):
      (Mode.AUTO, False, Mode.RECOMMEND), (Mode.OFF, True, None)],
 )  # fmt: skip
 def test_a_change_without_an_incident_is_never_automatic(mode, writable, given):
-    """A knob in mode auto waits for a person, one that is off is not spoken of; the step is the knob's."""
-    seen = facts(
+    """A finding in mode auto needs approval, in mode off it is omitted; it changes one step of the knob."""
+    target_facts = facts(
         "postgresql", {"random_page_cost": 4.0, "effective_cache_size": 4 * GIB},
         {"pg_database_size_bytes": 1.0 * GIB}, modes={"random_page_cost": mode}, writable=writable,
     )  # fmt: skip
-    (finding,) = all_findings(TargetReadings(seen, {}, 1.0))
-    made = recommendation_for(START, "id", finding, seen, lambda draft: f"set {draft.after}")
+    (finding,) = all_findings(TargetReadings(target_facts, {}, 1.0))
+    made = recommendation_for(START, "id", finding, target_facts, lambda draft: f"set {draft.after}")
     if given is None:
         assert made is None
     else:
@@ -101,11 +101,11 @@ def test_a_change_without_an_incident_is_never_automatic(mode, writable, given):
         assert made.confidence < 0.5
 
 
-def test_what_only_a_person_can_do_names_no_knob():
-    """It says what to do, and there is nothing to apply."""
-    seen = facts("postgresql", {}, {"pg_settings_autovacuum": 0.0})
-    (finding,) = all_findings(TargetReadings(seen, {}, 1.0))
-    made = recommendation_for(START, "id", finding, seen, lambda _: "")
+def test_a_manual_finding_names_no_knob():
+    """A finding that only an operator can fix holds instructions and no knob."""
+    target_facts = facts("postgresql", {}, {"pg_settings_autovacuum": 0.0})
+    (finding,) = all_findings(TargetReadings(target_facts, {}, 1.0))
+    made = recommendation_for(START, "id", finding, target_facts, lambda _: "")
     assert (made.subject, made.is_action, made.mode) == ("by hand", True, Mode.RECOMMEND)
     assert made.evidence[-1].startswith("ALTER SYSTEM SET autovacuum = on")
     assert made.fingerprint == "postgresql/it/autovacuum is off/look"

@@ -1,4 +1,4 @@
-"""What one look at a data store says, rule by rule, on either side of its limit."""
+"""Rules of the one-off check of a data store, on both sides of each limit."""
 
 from dataclasses import replace
 
@@ -9,12 +9,12 @@ from trimtab.engine.recommendations.target_facts import TargetFacts
 from trimtab.engine.types import Knob, KnobReading, KnobType, Lasts, Risk, ToolAction
 
 MIB, GIB = 2**20, 2**30
-S = 10.0
-"""Seconds between the looks."""
+READING_INTERVAL_S = 10.0
+"""Seconds between the two readings."""
 
 
 def knobs(**values):
-    """Readings by name ("_" is written for "-")."""
+    """Return readings by knob name; "_" in a maxmemory name stands for "-"."""
     named = {
         name.replace("_", "-") if name.startswith("maxmemory") else name: v for name, v in values.items()
     }
@@ -27,80 +27,80 @@ def knobs(**values):
     }
 
 
-def looks(kind, now, earlier=None, actions=(), **values):
-    """A target of that kind; figures now, and those that were different before."""
+def readings(kind, now, earlier=None, actions=(), **values):
+    """Return readings of a target: metrics now, and those that differed in the earlier reading."""
     facts = TargetFacts(kind, kind, "t", now, knobs(**values), {action.name: action for action in actions})
-    return TargetReadings(facts, {**now, **(earlier or {})}, S)
+    return TargetReadings(facts, {**now, **(earlier or {})}, READING_INTERVAL_S)
 
 
 def thrash(hits=80.0, evicted=50.0, limit=64 * MIB):
-    """Of 100 reads so many hit, so many keys were evicted."""
+    """Return a cache where `hits` of 100 reads hit and `evicted` keys were evicted."""
     now = {
         "redis_evicted_keys_total": evicted,
         "redis_keyspace_hits_total": hits,
         "redis_keyspace_misses_total": 100.0 - hits,
     }
-    return looks("redis", now, dict.fromkeys(now, 0.0), maxmemory=limit, maxmemory_policy="allkeys-lru")
+    return readings("redis", now, dict.fromkeys(now, 0.0), maxmemory=limit, maxmemory_policy="allkeys-lru")
 
 
 def queue(used, policy="noeviction"):
-    """A Redis of 100 MiB of which so much is used."""
+    """Return a Redis of 100 MiB of which `used` MiB are used."""
     now = {"redis_memory_used_bytes": used * MIB}
-    return looks("redis", now, maxmemory=100 * MIB, maxmemory_policy=policy)
+    return readings("redis", now, maxmemory=100 * MIB, maxmemory_policy=policy)
 
 
 def unbounded(used, host=16.0, limit=0):
-    """So many GiB used of the host's."""
+    """Return a Redis that uses `used` GiB of a host with `host` GiB."""
     now = {"redis_memory_used_bytes": used * GIB, "redis_total_system_memory_bytes": host * GIB}
-    return looks("redis", now, maxmemory=limit)
+    return readings("redis", now, maxmemory=limit)
 
 
 def fragmented(ratio, used=512):
-    """So many MiB used, and that many times as much taken."""
-    return looks("redis", {"redis_mem_fragmentation_ratio": ratio, "redis_memory_used_bytes": used * MIB})
+    """Return a Redis that uses `used` MiB with this fragmentation ratio."""
+    return readings("redis", {"redis_mem_fragmentation_ratio": ratio, "redis_memory_used_bytes": used * MIB})
 
 
 def refusing(refused, before=0.0):
-    """Connections refused in all."""
+    """Return a Redis that refused this many connections in total."""
     name = "redis_rejected_connections_total"
-    return looks("redis", {name: refused}, {name: before}, maxclients=8 * GIB)
+    return readings("redis", {name: refused}, {name: before}, maxclients=8 * GIB)
 
 
 def waiting(sessions, idle_s):
-    """Sessions that wait for locks, and how long one idles."""
+    """Return a PostgreSQL with sessions that wait for locks and one that idles in a transaction."""
     idle = 'pg_stat_activity_max_tx_duration{state="idle in transaction"}'
     end = ToolAction("terminate_idle_in_transaction", "Ends it.", Risk.MEDIUM)
     now = {"pg_stat_activity_waiting_for_locks": sessions, idle: idle_s}
-    return looks("postgresql", now, actions=[end])
+    return readings("postgresql", now, actions=[end])
 
 
 def full(used, most=100.0):
-    """Connections in use of those allowed."""
+    """Return a PostgreSQL with `used` of `most` connections in use."""
     now = {"pg_stat_database_numbackends": used, "pg_settings_max_connections": most}
-    return looks("postgresql", now)
+    return readings("postgresql", now)
 
 
 def spilling(files, size):
-    """Temporary files written between the looks, and their bytes."""
+    """Return a PostgreSQL that wrote this many temporary files and bytes between the readings."""
     now = {"pg_stat_database_temp_bytes": size, "pg_stat_database_temp_files": files}
-    return looks("postgresql", now, dict.fromkeys(now, 0.0), work_mem=4 * MIB)
+    return readings("postgresql", now, dict.fromkeys(now, 0.0), work_mem=4 * MIB)
 
 
 def reading(hits, shared=1.0, size=4.0, reads=1000.0):
-    """Share of block reads that hit; GiB of shared_buffers and of the database."""
+    """Return a PostgreSQL with this buffer hit ratio; sizes in GiB."""
     counted = {"pg_stat_database_blks_hit": hits * reads, "pg_stat_database_blks_read": (1 - hits) * reads}
     sizes = {"pg_database_size_bytes": size * GIB, "pg_settings_shared_buffers_bytes": shared * GIB}
-    return looks("postgresql", {**counted, **sizes}, dict.fromkeys(counted, 0.0))
+    return readings("postgresql", {**counted, **sizes}, dict.fromkeys(counted, 0.0))
 
 
 def dead(rows, live):
-    """Rows that are dead, next to live ones."""
+    """Return a PostgreSQL with this many dead and live rows."""
     now = {"pg_stat_user_tables_n_dead_tup": rows, "pg_stat_user_tables_n_live_tup": live}
-    return looks("postgresql", now)
+    return readings("postgresql", now)
 
 
 @pytest.mark.parametrize(
-    ("seen", "title"),
+    ("target_readings", "title"),
     [
         (thrash(), "the cache is too small"),
         (queue(85), "writes will soon be refused"),
@@ -116,9 +116,9 @@ def dead(rows, live):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_rule_finds_what_it_is_for(seen, title):
-    """Past its limit each rule tells what is wrong, with figures and what to do."""
-    (found,) = check_target(seen)
+def test_a_rule_reports_past_its_limit(target_readings, title):
+    """Past its limit each rule reports a finding with evidence and advice."""
+    (found,) = check_target(target_readings)
     assert found.title == title
     assert found.evidence
     assert found.advice
@@ -126,7 +126,7 @@ def test_a_rule_finds_what_it_is_for(seen, title):
 
 
 @pytest.mark.parametrize(
-    ("seen", "why"),
+    ("target_readings", "why"),
     [
         (thrash(hits=91.0), "a hit ratio of 91 % is good enough"),
         (thrash(evicted=0.0), "nothing is evicted"),
@@ -153,25 +153,27 @@ def test_a_rule_finds_what_it_is_for(seen, title):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_rule_says_nothing_short_of_its_limit(seen, why):
-    """Below the limit, or where a figure is not known, nothing is claimed."""
-    assert check_target(seen) == [], why
+def test_a_rule_reports_nothing_below_its_limit(target_readings, why):
+    """Below its limit, or with an unknown metric, no rule reports a finding."""
+    assert check_target(target_readings) == [], why
 
 
 @pytest.mark.parametrize(
-    "seen",
+    "target_readings",
     [thrash(), queue(99), unbounded(9.0), fragmented(2.0), refusing(3.0), waiting(2.0, 99.0), full(99.0),
      spilling(3.0, 9.0), reading(0.1), dead(1e6, 1.0)],
 )  # fmt: skip
-def test_what_is_not_known_is_not_guessed(seen):
-    """Without one of the figures that a rule rests on it says nothing."""
-    for name in seen.facts.metrics:
-        less = {k: v for k, v in seen.facts.metrics.items() if k != name}
-        assert check_target(replace(seen, facts=replace(seen.facts, metrics=less))) == [], name
+def test_a_rule_needs_each_of_its_metrics(target_readings):
+    """A rule reports nothing when one of its metrics is missing."""
+    for name in target_readings.facts.metrics:
+        less = {k: v for k, v in target_readings.facts.metrics.items() if k != name}
+        assert (
+            check_target(replace(target_readings, facts=replace(target_readings.facts, metrics=less))) == []
+        ), name
 
 
 @pytest.mark.parametrize(
-    ("seen", "subject", "after"),
+    ("target_readings", "subject", "after"),
     [
         (thrash(), "maxmemory", 128 * MIB),
         (refusing(3.0), None, None),
@@ -180,24 +182,26 @@ def test_what_is_not_known_is_not_guessed(seen):
     ],
     ids=["thrash", "out of bounds", "an action", "a knob"],
 )
-def test_a_finding_comes_with_the_change_that_helps(seen, subject, after):
-    """One step of the knob, or the action, where the target has it and its bounds allow it."""
-    (found,) = check_target(seen)
+def test_a_finding_holds_its_remedy(target_readings, subject, after):
+    """A finding holds one knob step or a tool action when the target has it within bounds."""
+    (found,) = check_target(target_readings)
     assert (found.remedy and found.remedy.subject) == subject
     assert (found.remedy and found.remedy.after) == after
 
 
-def test_the_most_urgent_comes_first():
-    """What stops writes stands before what makes reads slow."""
+def test_findings_are_ordered_by_urgency():
+    """A finding that stops connections comes before one that slows reads."""
     both = thrash()
     figures = {**both.facts.metrics, "redis_rejected_connections_total": 1.0}
-    seen = TargetReadings(replace(both.facts, metrics=figures), {**dict.fromkeys(figures, 0.0)}, S)
-    assert [found.title for found in check_target(seen)] == [
+    target_readings = TargetReadings(
+        replace(both.facts, metrics=figures), {**dict.fromkeys(figures, 0.0)}, READING_INTERVAL_S
+    )
+    assert [found.title for found in check_target(target_readings)] == [
         "connections are refused",
         "the cache is too small",
     ]
 
 
 def test_a_kind_without_rules_has_no_findings():
-    """Nothing is looked for in a kind that nobody wrote a rule for."""
-    assert check_target(looks("webhook", {"x": 1.0})) == []
+    """A kind of tool without rules has no findings."""
+    assert check_target(readings("webhook", {"x": 1.0})) == []

@@ -1,4 +1,4 @@
-"""From open incidents and what tools say now to recommendations in the ledger."""
+"""RecommendationService: from open incidents and tool readings to recommendations in the ledger."""
 
 from dataclasses import replace
 
@@ -45,14 +45,14 @@ S = RecommendationState
 
 
 def cache(name="c1"):
-    """A Redis of 64 MiB."""
+    """Return a fake Redis of 64 MiB."""
     values = {"maxmemory": 64 * MIB, "maxmemory-policy": "allkeys-lru"}
     figures = {"redis_memory_used_bytes": 6e7, 'redis_db_keys{db="0"}': 3.0}
     return FakeTool(name, knobs=(MAXMEMORY, POLICY), values=values, actions=(), metrics=figures)
 
 
 class RecommendationStack:
-    """Advising over a real ledger, a fake Redis in mode auto, and a clock that stands."""
+    """A recommendation service over a real ledger, a fake Redis in mode auto and a fake clock."""
 
     def __init__(self, ledger):
         self.ledger, self.clock = ledger, ledger.clock
@@ -62,7 +62,7 @@ class RecommendationStack:
         self.start()
 
     def start(self):
-        """As at a start of the engine."""
+        """Build the service as at a start of the engine."""
         limits = Guardrails()
         self.situation_builder = SituationBuilder(limits)
         self.observer = TargetObserver(
@@ -75,7 +75,7 @@ class RecommendationStack:
         )  # fmt: skip
 
     def save_incident(self, *patterns, **changed):
-        """One that goes on and shows these patterns."""
+        """Store an open incident with these patterns."""
         plain = Incident(
             ulid(900), self.clock.now(), None, IncidentState.OPEN, "c1", 0.6, Severity.HIGH, False, False,
             ("redis/c1",), (ulid(901),), patterns=patterns or (THRASH,),
@@ -83,23 +83,23 @@ class RecommendationStack:
         self.incidents.save_incidents([replace(plain, **changed)])
 
     def publish_series(self, *keys, value=0.4):
-        """Series of the tools as they are now."""
+        """Publish one tick of these series."""
         n = len(keys)
-        sensed = TickResult(
+        tick_result = TickResult(
             keys, tick_scores("tools", self.clock.now(), [value] * n), (), np.empty(0, np.int64),
             np.zeros(n, np.int64), np.ones(n, np.bool_), {}, complete=True,
         )  # fmt: skip
-        self.live.publish_tick(sensed, 5.0, (), SeriesInfo)
+        self.live.publish_tick(tick_result, 5.0, (), SeriesInfo)
 
     async def update(self, after_s=15.0):
-        """The next look."""
+        """Advance the clock and update the recommendations."""
         self.clock.tick(after_s)
         return await self.service.update()
 
 
 @pytest.fixture
 def stack(tmp_path):
-    """With an incident that shows thrash."""
+    """A stack with an open incident that matches cache_thrash."""
     with open_ledger(tmp_path) as ledger:
         made = RecommendationStack(ledger)
         made.save_incident()
@@ -107,7 +107,7 @@ def stack(tmp_path):
 
 
 async def test_a_pattern_becomes_a_recommendation_with_its_command(stack):
-    """From the value that is there, with what the series shows and the line that a person would type."""
+    """A recommendation holds the current value, the effect on its series and the command to run."""
     stack.publish_series(HITS)
     (made,) = await stack.update()
     assert (made.before, made.after, made.mode) == (64 * MIB, 128 * MIB, Mode.AUTO)
@@ -117,8 +117,8 @@ async def test_a_pattern_becomes_a_recommendation_with_its_command(stack):
     assert [(row.what, row.actor) for row in stack.ledger.audit_rows()] == [("proposed", "trimtab")]
 
 
-async def test_a_series_that_is_only_remembered_shows_nothing(stack):
-    """What left, or was seen by an earlier engine, is not looked up in the store either."""
+async def test_an_unwatched_series_gives_no_effect(stack):
+    """A series that is not watched now gives no effect and is not read from the store."""
 
     def remembered(series_id):
         raise AssertionError(f"the store was asked for {series_id}")
@@ -128,16 +128,16 @@ async def test_a_series_that_is_only_remembered_shows_nothing(stack):
     assert made.effect is None
 
 
-async def test_figures_with_labels_find_their_series(stack):
-    """A tool's figure that carries labels is the series that the source of tools made of it."""
+async def test_metrics_with_labels_find_their_series(stack):
+    """A tool metric with labels maps to the series of the tools source."""
     key = metric_series_key('redis_db_keys{db="0"}', {"tool": "c1", "target": "c1"})
     stack.publish_series(key)
     (facts,) = await stack.service._facts([next(iter(stack.incidents.by_id.values()))])
     assert facts.series_ids == {'redis_db_keys{db="0"}': key.id}
 
 
-async def test_what_is_off_is_known_but_not_recommended(stack):
-    """It is shown to the guard as the others are, so that its shadow can be kept; nothing is written."""
+async def test_mode_off_is_evaluated_but_not_recommended(stack):
+    """A recommendation in mode off is evaluated for its shadow but not stored."""
     stack.toolbox.modes = {"c1": {"*": Mode.OFF}}
     assert await stack.update() == []
     (off,) = stack.service.switched_off
@@ -146,8 +146,8 @@ async def test_what_is_off_is_known_but_not_recommended(stack):
     assert stack.ledger.recommendations() == []
 
 
-async def test_what_stands_is_said_once(stack):
-    """Looked at again it stays as it is; before it expires it is renewed under its id."""
+async def test_a_pending_recommendation_is_renewed_before_it_expires(stack):
+    """A pending recommendation is stored once and renewed under its ID before it expires."""
     (first,) = await stack.update()
     assert await stack.update() == []
     shadow = Shadow(stack.clock.now(), first.before, first.after)
@@ -158,8 +158,8 @@ async def test_what_stands_is_said_once(stack):
     assert [row.what for row in stack.ledger.audit_rows()] == ["proposed", "would have been done", "renewed"]
 
 
-async def test_another_plan_counts_the_generation_up(stack):
-    """And the guard is told which one is of now."""
+async def test_another_plan_increments_the_generation(stack):
+    """Another plan increments the generation, also for the guard."""
     (first,) = await stack.update()
     stack.tool.values["c1", "maxmemory"] = 96 * MIB
     (other,) = await stack.update()
@@ -168,8 +168,8 @@ async def test_another_plan_counts_the_generation_up(stack):
     assert [row.what for row in stack.ledger.audit_rows()] == ["proposed", "revised"]
 
 
-async def test_an_approved_plan_that_changed_is_left_to_expire(stack):
-    """Nobody exchanges what a person agreed to; the guard sees that its value is not there any more."""
+async def test_an_approved_plan_is_not_replaced(stack):
+    """An approved recommendation is not replaced when the knob's value changes."""
     (first,) = await stack.update()
     approved = replace(first, state=S.APPROVED, approver="ann", approved=stack.clock.now())
     stack.ledger.save_recommendation(approved, "approved", "ann")
@@ -179,25 +179,25 @@ async def test_an_approved_plan_that_changed_is_left_to_expire(stack):
     assert stack.observer.generations == {first.fingerprint: 0}
 
 
-async def test_a_person_who_is_quicker_counts(stack, monkeypatch):
-    """Dismissed between the look and the writing: it stays dismissed."""
+async def test_a_concurrent_dismissal_wins(stack, monkeypatch):
+    """A dismissal during an update stays stored."""
     (first,) = await stack.update()
     dismissed = replace(first, state=S.DISMISSED, reason="no")
     advise = stack.service.recommender.advise
 
-    def meanwhile(*arguments):
+    def dismiss_then_advise(*arguments):
         stack.ledger.save_recommendation(dismissed, "dismissed", "ann")
         return advise(*arguments)
 
-    monkeypatch.setattr(stack.service.recommender, "advise", meanwhile)
+    monkeypatch.setattr(stack.service.recommender, "advise", dismiss_then_advise)
     assert await stack.update(170) == []
     assert stack.ledger.recommendation(first.id) == dismissed
     with pytest.raises(ConflictError):
         stack.ledger.save_recommendation(first, "renewed", "trimtab", S.PENDING)
 
 
-async def test_what_was_dismissed_stays_so_however_much_came_since(stack):
-    """Hundreds that expired do not make it forgotten."""
+async def test_a_dismissal_is_found_among_many_recommendations(stack):
+    """A dismissal still withholds after hundreds of later recommendations."""
     (first,) = await stack.update()
     stack.ledger.save_recommendation(replace(first, state=S.DISMISSED, approver="ann"), "dismissed", "ann")
     for number in range(220):
@@ -207,8 +207,8 @@ async def test_what_was_dismissed_stays_so_however_much_came_since(stack):
     assert "dismissed by ann" in stack.service.withheld[first.fingerprint]
 
 
-async def test_an_action_under_way_withholds_the_next(stack):
-    """With the reason, for people to see."""
+async def test_a_running_action_withholds_the_next(stack):
+    """A running action withholds the next recommendation with a reason."""
     (first,) = await stack.update()
     running = make_action(
         ulid(5),
@@ -232,13 +232,13 @@ async def test_an_action_under_way_withholds_the_next(stack):
     ],
     ids=["no pattern", "resolved by a person", "another kind of tool"],
 )
-async def test_nothing_is_asked_where_nothing_is_wanted(stack, patterns, changed):
-    """Tools are left alone, and nothing is recommended."""
+async def test_tools_are_not_read_without_a_matching_pattern(stack, patterns, changed):
+    """Without an open incident and a matching remedy, tools are not read and nothing is recommended."""
     stack.save_incident(*patterns, **changed)
     calls = len(stack.tool.calls)
     assert await stack.update() == []
-    asked = {call[0] for call in stack.tool.calls[calls:]}
-    assert asked <= {"status"} or changed.get("state") is IncidentState.RESOLVED
+    calls_made = {call[0] for call in stack.tool.calls[calls:]}
+    assert calls_made <= {"status"} or changed.get("state") is IncidentState.RESOLVED
 
 
 @pytest.mark.parametrize(
@@ -252,21 +252,21 @@ async def test_nothing_is_asked_where_nothing_is_wanted(stack, patterns, changed
     ],
     ids=["no figures", "no knob", "denied", "unreachable", "disabled"],
 )
-async def test_a_tool_in_trouble_gives_no_facts(stack, trouble):
-    """Nothing is recommended from half an answer, and what stood begins to stand anew."""
+async def test_a_failing_tool_gives_no_recommendation(stack, trouble):
+    """A tool that is disabled, unreachable or answers partly gives no recommendation."""
     trouble(stack)
     assert await stack.update() == []
 
 
-async def test_half_an_answer_is_none(stack, monkeypatch):
-    """A target of which figures came and knobs did not says nothing until it answers whole."""
+async def test_a_partial_answer_resets_the_stability(stack, monkeypatch):
+    """A target without knob readings gives no facts, and its proposal starts again."""
     (first,) = await stack.update()
     target = stack.toolbox.target
 
-    async def half(name, of):
+    async def without_knobs(name, of):
         return replace(await target(name, of), knobs=(), problem="it did not answer all in 10 s")
 
-    monkeypatch.setattr(stack.toolbox, "target", half)
+    monkeypatch.setattr(stack.toolbox, "target", without_knobs)
     assert await stack.update() == []
     assert await stack.service._facts(list(stack.incidents.by_id.values())) == []
     assert stack.situation_builder.proposals.stability(first, 15.0, 300.0).evaluations == 0
@@ -275,39 +275,39 @@ async def test_half_an_answer_is_none(stack, monkeypatch):
     assert stack.situation_builder.proposals.stability(first, 30.0, 300.0).evaluations == 1
 
 
-async def test_what_may_only_be_exported_is_for_people(stack):
-    """A server that forbids changes is read, and its change is recommended, never automatic."""
+async def test_an_export_only_tool_gets_mode_recommend(stack):
+    """An export-only tool gets a recommendation with a command, never an automatic change."""
     stack.tool.tool_status = ToolStatus(ToolState.EXPORT_ONLY, "managed")
     (made,) = await stack.update()
     assert made.mode is Mode.RECOMMEND
     assert made.command
 
 
-async def test_the_guard_goes_on_over_a_restart(stack):
-    """How long a proposal has stood is remembered with each look."""
+async def test_stability_survives_a_restart(stack):
+    """The stability of proposals is stored with each update and restored at a restart."""
     (made,) = await stack.update()
     await stack.update()
     await stack.update()
     stack.start()
     await stack.service.resume()
-    lived = stack.situation_builder.ages.running_s
-    assert stack.situation_builder.proposals.stability(made, lived, 300.0).evaluations == 3
-    assert lived == 30.0
+    running_s = stack.situation_builder.ages.running_s
+    assert stack.situation_builder.proposals.stability(made, running_s, 300.0).evaluations == 3
+    assert running_s == 30.0
 
 
 @pytest.mark.parametrize(
     "state", [{}, {"lived": 3}, {"lived": {"seconds": "x", "since": {}}, "standing": {}}]
 )
-async def test_a_guards_state_that_cannot_be_read_begins_anew(stack, state):
-    """Proposals stand from nothing then, which allows less, not more."""
+async def test_an_unreadable_guard_state_starts_empty(stack, state):
+    """An unreadable guard state starts empty, so proposals must become stable again."""
     stack.state_store.values[STATE_KEY] = state
     await stack.service.resume()
     (made,) = await stack.update()
     assert stack.situation_builder.proposals.stability(made, 0.0, 300.0).evaluations == 1
 
 
-async def test_a_store_that_fails_fails_the_look(stack):
-    """What is not remembered is not said; the next look says it."""
+async def test_a_failing_store_fails_the_update(stack):
+    """A store error fails the update without a recommendation; the next update stores it."""
     stack.state_store.write_error = StoreError("disk full")
     with pytest.raises(StoreError):
         await stack.update()
@@ -316,8 +316,8 @@ async def test_a_store_that_fails_fails_the_look(stack):
     assert len(await stack.update()) == 1
 
 
-async def test_one_that_expired_is_made_anew(stack):
-    """As another recommendation, while the pattern persists."""
+async def test_an_expired_recommendation_is_replaced(stack):
+    """After expiry a new recommendation is stored while the pattern persists."""
     (first,) = await stack.update()
     stack.ledger.save_recommendation(replace(first, state=S.EXPIRED), "expired", "trimtab")
     (other,) = await stack.update()

@@ -1,4 +1,4 @@
-"""From patterns and facts to recommendations: what is said, what is not said again, and what is withheld."""
+"""Recommender: from patterns and target facts to recommendations, and what is withheld."""
 
 from dataclasses import replace
 
@@ -41,7 +41,7 @@ LEAK = PatternMatch(
 
 
 def cache(limit=64 * MIB, policy="allkeys-lru", **changes):
-    """A Redis that is too small."""
+    """Return the facts of a Redis that is too small."""
     readings = {
         "maxmemory": (MAXMEMORY, KnobReading(limit, True, Lasts.UNTIL_RESTART)),
         "maxmemory-policy": (POLICY, KnobReading(policy, True, Lasts.UNTIL_RESTART)),
@@ -54,7 +54,7 @@ def cache(limit=64 * MIB, policy="allkeys-lru", **changes):
 
 
 def incident(*patterns, **changes):
-    """One that goes on."""
+    """Return an open incident with these patterns."""
     plain = Incident(
         "I1", NOW, None, IncidentState.OPEN, "cache-1", 0.6, Severity.HIGH, False, False, ("redis/cache-1",),
         ("A1",), patterns=patterns,
@@ -63,14 +63,14 @@ def incident(*patterns, **changes):
 
 
 def advise(facts, before=(), actions=(), patterns=(THRASH,), now=NOW, **changes):
-    """One look."""
+    """Return the advice for one incident."""
     ids = iter(f"R{i}" for i in range(99))
     found = incident(*patterns, **changes)
     return Recommender(lambda _: next(ids)).advise(now, [found], facts, before, actions)
 
 
 def raised(state=ActionState.KEPT, at=NOW - 60 * MINUTE_NS, before=32 * MIB, after=64 * MIB, effect=None):
-    """An earlier raise of maxmemory."""
+    """Return an earlier action that raised maxmemory."""
     outcome = Outcome(state, "no harm seen", effect) if state.is_final else None
     return Action(
         f"A{at}{before}", f"k{at}{before}", None, "redis", "cache-1", "maxmemory", False, before, after, True,
@@ -81,8 +81,8 @@ def raised(state=ActionState.KEPT, at=NOW - 60 * MINUTE_NS, before=32 * MIB, aft
 RAISES = tuple(raised(before=i, after=i + 1, at=NOW - 300 * MINUTE_NS + i) for i in (1, 2, 3))
 
 
-def test_a_thrashing_cache_is_given_more_room_by_one_step():
-    """From -> to within the step of the knob, an effect with interval, evidence of pattern and target."""
+def test_a_thrashing_cache_gets_one_step_more_memory():
+    """The recommendation raises maxmemory by one step, with effect, interval and evidence."""
     (made,) = advise([cache()]).recommendations
     assert (made.tool, made.target, made.subject) == ("redis", "cache-1", "maxmemory")
     assert (made.before, made.after) == (64 * MIB, 128 * MIB)
@@ -96,20 +96,20 @@ def test_a_thrashing_cache_is_given_more_room_by_one_step():
     assert made.incident_id == "I1"
 
 
-def test_a_pattern_that_is_over_gives_no_advice():
-    """Only what is recognised now is acted on; another pattern of the same incident still is."""
-    over = replace(THRASH, until=NOW - 1)
-    advice = advise([cache()], patterns=(over,))
+def test_an_ended_pattern_gives_no_recommendation():
+    """A pattern that has ended gives no recommendation; others of the incident do."""
+    ended = replace(THRASH, until=NOW - 1)
+    advice = advise([cache()], patterns=(ended,))
     assert (advice.recommendations, advice.withheld) == ((), ())
-    assert [one.subject for one in advise([cache()], patterns=(over, THRASH)).recommendations] == [
+    assert [one.subject for one in advise([cache()], patterns=(ended, THRASH)).recommendations] == [
         "maxmemory"
     ]
 
 
 @pytest.mark.parametrize(
-    ("facts", "why"),
+    ("facts", "reason"),
     [
-        (cache(policy="noeviction"), "a queue: nothing is evicted, so stack is not what is missing"),
+        (cache(policy="noeviction"), "a queue: nothing is evicted, so memory is not what is missing"),
         (cache(limit=256 * MIB), "the upper bound is reached"),
         (cache(limit=0), "no limit is set"),
         (cache(knobs={}), "the limit could not be read"),
@@ -120,14 +120,14 @@ def test_a_pattern_that_is_over_gives_no_advice():
         ),
     ],
 )
-def test_what_does_not_fit_is_not_recommended(facts, why):
-    """A remedy that does not fit a target says nothing."""
+def test_an_unsuitable_remedy_is_not_recommended(facts, reason):
+    """A remedy that does not fit the target gives no recommendation."""
     others = [cache(target="c2", tool="b", knobs={}, series_ids={})] if facts.target == "sessions" else []
-    assert advise([facts, *others]).recommendations == (), why
+    assert advise([facts, *others]).recommendations == (), reason
 
 
-def test_a_standing_recommendation_is_refreshed():
-    """The same id with a later expiry; another plan counts the generation up."""
+def test_a_pending_recommendation_is_renewed():
+    """A repeated recommendation keeps its ID with a later expiry; another plan increments the generation."""
     (first,) = advise([cache()]).recommendations
     (again,) = advise([cache()], before=[first], now=NOW + MINUTE_NS).recommendations
     assert (again.id, again.generation) == (first.id, 0)
@@ -136,8 +136,8 @@ def test_a_standing_recommendation_is_refreshed():
     assert (other.id, other.generation, other.after) == (first.id, 1, 144 * MIB)
 
 
-def test_an_approved_plan_is_not_exchanged():
-    """What a person approved stays as it was approved."""
+def test_an_approved_plan_is_not_replaced():
+    """An approved recommendation stays as it was approved."""
     (first,) = advise([cache()]).recommendations
     approved = replace(first, state=RecommendationState.APPROVED, approver="ann")
     (same,) = advise([cache(limit=80 * MIB)], before=[approved]).recommendations
@@ -145,7 +145,7 @@ def test_an_approved_plan_is_not_exchanged():
 
 
 @pytest.mark.parametrize(
-    ("before_state", "actions", "why"),
+    ("before_state", "actions", "reason"),
     [
         (RecommendationState.DISMISSED, (), "dismissed by ann: not now"),
         (None, (raised(ActionState.VERIFYING),), "is being changed"),
@@ -155,21 +155,21 @@ def test_an_approved_plan_is_not_exchanged():
     ],
     ids=["dismissed", "running", "settling", "taken back", "ratchet"],
 )  # fmt: skip
-def test_what_is_withheld_says_why(before_state, actions, why):
-    """Neither nagging, nor two changes at once, nor a ratchet."""
+def test_withheld_recommendations_have_a_reason(before_state, actions, reason):
+    """Dismissed, running, recent, rolled back and ineffective changes are withheld with a reason."""
     before = ()
     if before_state is not None:
         (first,) = advise([cache()]).recommendations
         before = (replace(first, state=before_state, approver="ann", reason="not now"),)
     advice = advise([cache()], before=before, actions=actions)
     assert advice.recommendations == ()
-    ((fingerprint, said),) = advice.withheld
+    ((fingerprint, withheld_reason),) = advice.withheld
     assert fingerprint == "redis/cache-1/maxmemory/up"
-    assert why in said
+    assert reason in withheld_reason
 
 
-def test_raises_that_helped_may_go_on():
-    """Three raises of which one was measured to help are no ratchet."""
+def test_helpful_raises_may_be_repeated():
+    """Three raises with a measured improvement do not withhold the next."""
     helped = Effect("s1", "hit ratio", "ratio", 0.3, 0.4, 0.35, 0.45)
     actions = [
         raised(before=i, after=64 * MIB, at=NOW - 300 * MINUTE_NS + i, effect=helped) for i in (1, 2, 3)
@@ -177,24 +177,24 @@ def test_raises_that_helped_may_go_on():
     assert len(advise([cache()], actions=actions).recommendations) == 1
 
 
-def test_a_dismissal_is_forgotten_after_a_week():
-    """Or when the engine has become much surer."""
+def test_a_dismissal_ends_after_a_week():
+    """A dismissal ends after a week or when the confidence has risen much."""
     (first,) = advise([cache()]).recommendations
     dismissed = replace(first, state=RecommendationState.DISMISSED)
     assert len(advise([cache()], before=[dismissed], now=NOW + 8 * DAY_NS).recommendations) == 1
-    unsure = replace(dismissed, confidence=0.5)
-    assert len(advise([cache()], before=[unsure]).recommendations) == 1
+    less_confident = replace(dismissed, confidence=0.5)
+    assert len(advise([cache()], before=[less_confident]).recommendations) == 1
 
 
-def test_a_knob_that_somebody_else_sets_needs_a_person():
-    """Another controller on the same knob: no automatic change, and the evidence says so."""
+def test_a_knob_with_another_controller_needs_an_operator():
+    """A knob that something else changed needs approval, and the evidence says so."""
     (made,) = advise([cache()], actions=[raised(after=100 * MIB)]).recommendations
     assert made.mode is Mode.APPROVE
     assert "maxmemory was set to" in made.evidence[-1]
 
 
 def test_a_leaking_worker_is_reloaded():
-    """An action of a tool, with the memory that it is expected to give back."""
+    """A memory leak recommends a reload with the memory expected after it."""
     worker = TargetFacts(
         "pm2", "pm2", "worker", {"pm2_memory_bytes": 900.0}, {},
         {"reload": ToolAction("reload", "starts new ones first", Risk.LOW)},
@@ -209,13 +209,13 @@ def test_a_leaking_worker_is_reloaded():
 @pytest.mark.parametrize(
     "changes", [{"state": IncidentState.RESOLVED}, {"merged_into": "I0"}], ids=["resolved", "merged"]
 )
-def test_what_is_over_is_not_treated(changes):
-    """Only incidents that go on, in their own name, lead to recommendations."""
+def test_closed_incidents_give_no_recommendation(changes):
+    """Resolved and merged incidents give no recommendation."""
     assert advise([cache()], **changes).recommendations == ()
 
 
-def test_an_export_only_tool_is_never_acted_on():
-    """What cannot be written is recommended, for people to do."""
+def test_an_export_only_tool_is_for_operators():
+    """A tool that cannot be written gets mode recommend."""
     (made,) = advise([cache(writable=False)]).recommendations
     assert made.mode is Mode.RECOMMEND
 
@@ -223,16 +223,16 @@ def test_an_export_only_tool_is_never_acted_on():
 @pytest.mark.parametrize(
     ("value", "wanted", "knob", "reached"),
     [
-        (100, 400, Knob("n", KnobType.INT, low=1, high=1000), 125),  # a quarter where the knob names no step
+        (100, 400, Knob("n", KnobType.INT, low=1, high=1000), 125),  # a quarter when the knob has no step
         (100, 400, Knob("n", KnobType.INT, low=1, high=110), 110),  # its upper bound
         (100, 10, Knob("n", KnobType.INT, low=90, high=1000, step=50), 90),  # its lower bound
-        (1, 2, Knob("n", KnobType.INT, low=1, high=9), None),  # a quarter of 1 is no whole step
+        (1, 2, Knob("n", KnobType.INT, low=1, high=9), None),  # a quarter of 1 is less than a whole step
         (1, 2, Knob("n", KnobType.INT, low=1, high=9, step=1), 2),
         (0.1, 1, Knob("n", KnobType.FLOAT, low=0, high=1, step=0.5), 0.6),
         (100, 400, Knob("n", KnobType.INT, low=1, high=1000, grain=8), 120),  # a multiple of its grain
-        (5, 9, Knob("n", KnobType.INT), None),  # without bounds nothing is changed without a person
+        (5, 9, Knob("n", KnobType.INT), None),  # no step without bounds
     ],
 )
-def test_one_step_at_a_time(value, wanted, knob, reached):
-    """Steps and bounds hold, whatever is wanted."""
+def test_step_towards(value, wanted, knob, reached):
+    """One step towards the wanted value stays within step, grain and bounds."""
     assert step_towards(value, wanted, knob) == reached

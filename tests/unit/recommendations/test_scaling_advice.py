@@ -1,4 +1,4 @@
-"""From what a load needs to a change of a knob."""
+"""Scaling advice: from a wanted capacity to a change of a knob."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ INSTANCES = Knob("instances", KnobType.INT, "instances", low=1, high=8, step=1, 
 
 
 def facts(instances=5, mode=Mode.AUTO):
-    """An application of PM2 with so many instances."""
+    """Return the facts of a PM2 application with this many instances."""
     reading = KnobReading(instances, True, Lasts.UNTIL_RESTART)
     return TargetFacts("pm2", "pm2", "checkout", knobs={"instances": (INSTANCES, reading)}, modes={"*": mode})
 
@@ -34,21 +34,21 @@ def facts(instances=5, mode=Mode.AUTO):
     ("wanted", "now", "after", "risk"),
     [
         (6, 5, 6, Risk.LOW),
-        (9, 5, 6, Risk.LOW),  # one step of its knob at once
-        (4, 5, 4, Risk.MEDIUM),  # less is riskier
-        (20, 8, None, None),  # no more than the knob may be
+        (9, 5, 6, Risk.LOW),  # one step of the knob at a time
+        (4, 5, 4, Risk.MEDIUM),  # a decrease is riskier
+        (20, 8, None, None),  # the upper bound of the knob
         (5, 5, None, None),
-        (None, 5, None, None),  # unknown is no change
+        (None, 5, None, None),  # unknown: no change
     ],
 )
-def test_a_step_towards_what_is_wanted(wanted, now, after, risk):
-    """The draft goes one allowed step of the way, or there is none."""
+def test_draft_is_one_step_towards_the_wanted_size(wanted, now, after, risk):
+    """A draft goes one allowed step towards the wanted size, or is None."""
     made = draft_scaling(replace(CAPACITY, wanted=wanted), facts(now))
     assert (made and made.after, made and made.risk) == (after, risk)
 
 
-def test_a_draft_says_what_it_rests_on():
-    """Forecast, reactive rule, what one serves, its cost, and the utilisation to come."""
+def test_draft_holds_its_evidence():
+    """A draft holds forecast, reactive count, capacity per replica, cost and utilisation."""
     made = draft_scaling(CAPACITY, facts())
     assert "684" in made.evidence[0]
     assert "reactive rule asks for 5" in made.evidence[1]
@@ -59,20 +59,20 @@ def test_a_draft_says_what_it_rests_on():
 
 
 def advise(actions=()):
-    """One look with nothing wrong but a load that rises."""
+    """Return the advice for a rising load without an incident."""
     recommender = Recommender(lambda _: "R1")
     return recommender.advise(NOW, [], [], [], list(actions), [draft_scaling(CAPACITY, facts())])
 
 
 def test_it_is_recommended_without_an_incident():
-    """A load that rises is no incident: the recommendation stands alone, in the mode of its knob."""
+    """Scaling is recommended without an incident in the mode of the knob."""
     (made,) = advise().recommendations
     assert (made.before, made.after, made.mode, made.incident_id) == (5, 6, Mode.AUTO, None)
     assert made.fingerprint == "pm2/checkout/instances/up"
 
 
-def earlier(state, number):
-    """The same step, hours ago."""
+def earlier_action(state, number):
+    """Return the same step some hours earlier."""
     created = NOW - (number + 2) * 3600 * 10**9
     return Action(
         f"A{number}", f"key {number}", "R0", "pm2", "checkout", "instances", False, 4, 5, True, state,
@@ -80,13 +80,13 @@ def earlier(state, number):
     )  # fmt: skip
 
 
-def test_a_load_may_rise_often():
-    """Many steps the same way within a day withhold none: they were asked for by the load, not by a guess."""
-    assert len(advise([earlier(ActionState.KEPT, n) for n in range(5)]).recommendations) == 1
+def test_repeated_scaling_is_not_withheld():
+    """Many steps in one direction within a day withhold no scaling step."""
+    assert len(advise([earlier_action(ActionState.KEPT, n) for n in range(5)]).recommendations) == 1
 
 
-def test_what_had_to_be_taken_back_is_withheld():
-    """A step that was rolled back within the day is not tried again."""
-    found = advise([earlier(ActionState.ROLLED_BACK, 1)])
+def test_a_rolled_back_step_is_withheld():
+    """A step that was rolled back within a day is withheld."""
+    found = advise([earlier_action(ActionState.ROLLED_BACK, 1)])
     assert found.recommendations == ()
     assert "rolled back" in found.withheld[0][1]
