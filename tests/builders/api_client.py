@@ -1,4 +1,4 @@
-"""The API over fake ports, and HTTP clients for it."""
+"""Harness of the API over fake ports, with its HTTP clients."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +19,12 @@ METRICS = "# TYPE trimtab_ticks counter\n"
 
 
 class ApiHarness:
-    """Fake ports, the application and its clients; `loop=True` adds the control loop's ports."""
+    """The application over fake ports, and its HTTP clients.
+
+    settings : API settings; the defaults if None
+    web_dir  : directory of the built dashboard; None = no dashboard
+    ports    : `store` and `live` replace the fakes; `loop=True` adds the control loop's ports
+    """
 
     def __init__(self, settings: Api | None = None, web_dir: Path | None = None, **ports: Any) -> None:
         self.clock = FakeClock()
@@ -55,7 +60,7 @@ class ApiHarness:
         return api_keys.create_key(self.store, self.clock, name, scopes, lifetime_s)[1]
 
     def key_client(self, *scopes: str, **more: Any) -> httpx.AsyncClient:
-        """Return a client with a new API key of these scopes."""
+        """Return a client with a new API key that has these scopes."""
         return self.anonymous_client(headers={"Authorization": f"Bearer {self.create_key(*scopes)}"}, **more)
 
     async def browser_client(
@@ -63,20 +68,20 @@ class ApiHarness:
     ) -> tuple[httpx.AsyncClient, str]:
         """Return a client with a browser session, and its CSRF token."""
         browser = self.anonymous_client(**more)
-        answer = await browser.post("/api/session", json={"key": self.create_key(*scopes)})
-        assert answer.status_code == 200, answer.text
+        response = await browser.post("/api/session", json={"key": self.create_key(*scopes)})
+        assert response.status_code == 200, response.text
         assert COOKIE in browser.cookies
-        return browser, answer.json()["csrf"]
+        return browser, response.json()["csrf"]
 
 
-def assert_problem(answer: httpx.Response, status: int, *words: str) -> dict[str, Any]:
+def assert_problem(response: httpx.Response, status: int, *words: str) -> dict[str, Any]:
     """Assert a problem+json of this status whose detail contains the words; return its body."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body: dict[str, Any] = answer.json()
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
     assert body["status"] == status
     assert body["type"].startswith("urn:trimtab:problem:")
     assert body["title"]
-    assert body["trace_id"] == answer.headers["x-trace-id"]
+    assert body["trace_id"] == response.headers["x-trace-id"]
     assert all(word in body["detail"] for word in words), body["detail"]
     return body

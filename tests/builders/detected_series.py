@@ -1,4 +1,4 @@
-"""Series with noise for tests of detection, fed tick by tick to a `SourceDetector`."""
+"""Harness that feeds noisy series to a `SourceDetector`, and a predictable scorer."""
 
 import numpy as np
 
@@ -16,18 +16,23 @@ INTERVAL_S = 5.0
 
 
 def pod_series(metric: str, pod_name: str, **labels: str) -> SeriesKey:
-    """A series of a pod."""
+    """Return a series of a pod."""
     return SeriesKey.of("k", metric, {"pod": pod_name, **labels})
 
 
-def differs_only_in_pod(gone: SeriesKey, came: SeriesKey) -> bool:
+def differs_only_in_pod(old: SeriesKey, new: SeriesKey) -> bool:
     """Return whether two series differ only in their pod."""
-    rest = [tuple(pair for pair in key.labels if pair[0] != "pod") for key in (gone, came)]
-    return gone.metric == came.metric and rest[0] == rest[1] and gone != came
+    rest = [tuple(pair for pair in key.labels if pair[0] != "pod") for key in (old, new)]
+    return old.metric == new.metric and rest[0] == rest[1] and old != new
 
 
 class DetectorHarness:
-    """Feeds a `SourceDetector` with noise around 10; keeps the latest version of each anomaly by id."""
+    """Feeds a `SourceDetector` with noise around 10 and keeps the latest version of each anomaly.
+
+    keys     : series of the next ticks; the first detector slots
+    seed     : seed of the noise
+    detector : a new one at `INTERVAL_S` if None
+    """
 
     def __init__(self, *keys: SeriesKey, seed: int = 1, detector: SourceDetector | None = None) -> None:
         self.keys = tuple(keys)
@@ -39,21 +44,21 @@ class DetectorHarness:
 
     @property
     def now(self) -> int:
-        """Time of the next tick."""
+        """Time of the next tick, in int64 ns UTC."""
         return START + round(self.ticks * INTERVAL_S * SECOND)
 
-    def run(self, ticks: int, *, complete: bool = True, **at: float) -> TickResult:
-        """Feed so many ticks; `at` gives the level of a series by pod name."""
+    def run(self, ticks: int, *, complete: bool = True, **levels: float) -> TickResult:
+        """Feed ticks and return the last result; `levels` are means by pod name (default 10)."""
         for _ in range(ticks):
             values = self.rng.normal(10, 1, len(self.keys))
             for i, key in enumerate(self.keys):
-                values[i] += at.get(dict(key.labels).get("pod", ""), 10.0) - 10.0
+                values[i] += levels.get(dict(key.labels).get("pod", ""), 10.0) - 10.0
             self.feed(ClosedTick(self.now, self.keys, values, complete))
         assert self.last is not None
         return self.last
 
     def fail(self, ticks: int) -> TickResult:
-        """Feed ticks in which the source does not answer."""
+        """Feed ticks in which the source is unavailable and return the last result."""
         for _ in range(ticks):
             self.feed(ClosedTick(self.now, (), np.empty(0), complete=False))
         assert self.last is not None
@@ -72,11 +77,10 @@ class DetectorHarness:
 
 
 class PlainScorer:
-    """Replaces `models.scorer.Scorer` with a fixed expected level, so that tests can predict every score.
+    """Stand-in for `models.scorer.Scorer` with a fixed expected level and predictable scores.
 
-    The score is the distance from the level over 8, times the cube root of the budget. A deviation of 12
-    minutes
-    is accepted as the new level.
+    The score is the distance from the level divided by 8, times the cube root of the budget. A deviation
+    that lasts 12 minutes becomes the new level.
     """
 
     names = ("plain",)
@@ -91,11 +95,11 @@ class PlainScorer:
     ) -> None:
         self.detectors = detectors
         self.false_alarms_per_week = false_alarms_per_week
-        self.deadline = round(720 / interval_s)
+        self.accept_after = round(720 / interval_s)
         fields = {
-            "seen": StateField(np.int64),
+            "samples": StateField(np.int64),
             "level": StateField(np.float64, 10.0),
-            "elsewhere": StateField(np.int64),
+            "shift_ticks": StateField(np.int64),
         }
         self.arrays = StateArrays(fields, n_series)
         for method in ("grow", "take", "put", "reset", "state", "restore", "bytes_per_series"):
@@ -110,35 +114,35 @@ class PlainScorer:
         """Overwrite slots with those of another scorer."""
         self.put(mine, other.take(theirs))
 
-    def step(self, x: Floats, t: int, where: Bools | None = None) -> Scores:  # noqa: ARG002 - as the real one
+    def step(self, x: Floats, t: int, where: Bools | None = None) -> Scores:  # noqa: ARG002 - as in Scorer
         """Score one tick, then learn it."""
-        seen, level, elsewhere = self.arrays.values.values()
+        samples, level, shift_ticks = self.arrays.values.values()
         allowed = np.ones(len(x), np.bool_) if where is None else where
         score = np.abs(x - level) / 8.0 * np.cbrt(self.false_alarms_per_week)
-        score[seen < 40] = np.nan
+        score[samples < 40] = np.nan
         detector = np.where(np.isnan(score), -1, 0)
         scores = Scores(score, level.copy(), level - 8.0, level + 8.0, detector, np.zeros(len(x), np.bool_))
-        elsewhere[:] = np.where(score > 1.0, elsewhere + 1, np.where(np.isnan(score), elsewhere, 0))
-        scores.shifted[:] = elsewhere >= self.deadline
+        shift_ticks[:] = np.where(score > 1.0, shift_ticks + 1, np.where(np.isnan(score), shift_ticks, 0))
+        scores.shifted[:] = shift_ticks >= self.accept_after
         level[scores.shifted] = x[scores.shifted]
-        elsewhere[scores.shifted] = 0
-        seen += ~np.isnan(x) & allowed
+        shift_ticks[scores.shifted] = 0
+        samples += ~np.isnan(x) & allowed
         return scores
 
     def run(self, x: Floats, t: Ints, where: Bools | None = None) -> Scores:
-        """Repeated `step`."""
+        """Score and learn the rows of x in order, as repeated `step`."""
         rows = [self.step(row, int(at), where) for row, at in zip(x, t, strict=True)]
         return Scores(*(np.stack([getattr(row, name) for row in rows]) for name in Scores.__slots__))
 
     def learn_seasons(self, x: Floats, t: Ints, step_s: float) -> None:
-        """Do nothing: there is no season."""
+        """Do nothing: the fixed level has no seasons."""
 
     def learning_ticks(self) -> Ints:
-        """Return the samples that each series still needs."""
-        return np.maximum(40 - self.arrays.values["seen"], 0)
+        """Return the number of samples that each series still needs before it is scored."""
+        return np.maximum(40 - self.arrays.values["samples"], 0)
 
     def doubt_past(self, slots: Ints) -> None:
         """Accept deviations of these slots after at most twelve more ticks."""
-        elsewhere = self.arrays.values["elsewhere"]
-        off = slots[elsewhere[slots] > 0]
-        elsewhere[off] = np.maximum(elsewhere[off], self.deadline - 12)
+        shift_ticks = self.arrays.values["shift_ticks"]
+        shifted = slots[shift_ticks[slots] > 0]
+        shift_ticks[shifted] = np.maximum(shift_ticks[shifted], self.accept_after - 12)

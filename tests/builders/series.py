@@ -14,7 +14,7 @@ SECOND = 1_000_000_000
 
 
 def series_view(key: SeriesKey, **changed: Any) -> SeriesView:
-    """A scored, healthy series of that key."""
+    """Return the view of a scored, healthy series."""
     view = SeriesView(
         id=key.id, series=str(key), source=key.source, metric=key.metric, labels=dict(key.labels),
         unit="", kind="gauge", time=START, value=1.0, anomaly_score=0.1, yhat=1.0, yhat_lower=0.5,
@@ -24,7 +24,7 @@ def series_view(key: SeriesKey, **changed: Any) -> SeriesView:
 
 
 def anomaly_of(key: SeriesKey, anomaly_id: str, **changed: Any) -> Anomaly:
-    """An open anomaly of that series."""
+    """Return an open anomaly of a series."""
     anomaly = Anomaly(
         id=anomaly_id, series_id=key.id, series=str(key), source=key.source, start=START, end=None,
         peak_time=START, score=1.5, direction=Direction.ABOVE, value=9.0, expected=1.0, lower=0.5, upper=1.5,
@@ -34,7 +34,7 @@ def anomaly_of(key: SeriesKey, anomaly_id: str, **changed: Any) -> Anomaly:
 
 
 def tick_scores(source: str, time: int, values: Sequence[float], **columns: Sequence[float]) -> TickScores:
-    """A scored tick; a column that is not given is NaN."""
+    """Return a scored tick; columns that are not given are NaN."""
     n = len(values)
     given = {name: np.asarray(column, np.float64) for name, column in columns.items()}
     rest = {

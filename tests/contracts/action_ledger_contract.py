@@ -35,7 +35,7 @@ class ActionLedgerContract:
         return ActionLedger(store.fenced, tmp_path / ANCHOR_FILE)
 
     def test_a_recommendation_is_read_as_saved(self, ledger):
-        """Every field survives, including unknown numbers; saving again updates it."""
+        """A stored recommendation has every field, with NaN for unknown; saving it again updates it."""
         first = make_recommendation(
             ulid(1),
             incident_id="i1",
@@ -48,16 +48,16 @@ class ActionLedgerContract:
         assert ledger.recommendation(ulid(1)) == first
         unknown = replace(first, effect=replace(EFFECT, before=float("nan")), state=APPROVED, approver="ann")
         ledger.save_recommendation(unknown, "approved", "ann", expected=PENDING)
-        again = ledger.recommendation(ulid(1))
-        assert again.effect.before != again.effect.before
-        assert (again.state, again.approver) == (APPROVED, "ann")
+        stored = ledger.recommendation(ulid(1))
+        assert stored.effect.before != stored.effect.before
+        assert (stored.state, stored.approver) == (APPROVED, "ann")
         assert [(row.what, row.actor, row.details["from"]) for row in ledger.audit_rows()] == [
             ("recommended", "trimtab", None),
             ("approved", "ann", "pending"),
         ]
 
     def test_only_one_decision_succeeds(self, ledger):
-        """A wrong expected state is a conflict, and nothing is written."""
+        """A decision with a wrong expected state raises ConflictError and writes nothing."""
         first = make_recommendation(ulid(1))
         ledger.save_recommendation(first, "recommended", "trimtab")
         ledger.save_recommendation(replace(first, state=APPROVED), "approved", "ann", expected=PENDING)
@@ -69,7 +69,7 @@ class ActionLedgerContract:
         assert len(ledger.audit_rows()) == 2
 
     def test_an_action_is_read_as_saved(self, ledger):
-        """Values keep their types: true is not 1, 1.0 is not 1, text stays text."""
+        """Values of an action keep their types: true is not 1, 1.0 is not 1, text stays text."""
         for number, (before, after) in enumerate(
             [(True, 1), (1.0, 2), ("1", None), (1 << 62, "allkeys-lru")]
         ):
@@ -82,14 +82,14 @@ class ActionLedgerContract:
             assert (type(read.before), type(read.after)) == (type(before), type(after))
 
     def test_an_action_key_is_used_once(self, ledger):
-        """A second proposal with the same key returns the first action, and nothing is written."""
+        """A second proposal with the same key returns the first action and writes nothing."""
         first = ledger.propose(make_action(ulid(1), key="k"), "proposed", "trimtab")
         assert ledger.propose(make_action(ulid(2), key="k", after=999), "proposed", "trimtab") == first
         assert ids_of(ledger.actions()) == [ulid(1)]
         assert len(ledger.audit_rows()) == 1
 
     def test_a_transition_needs_the_stored_state(self, ledger):
-        """The second of two transitions from the same state is refused; an unknown action is not found."""
+        """A second transition from the same state is refused; an unknown action is not found."""
         action = ledger.propose(make_action(ulid(1)), "proposed", "trimtab")
         executing = replace(action, state=ActionState.EXECUTING, started=START)
         ledger.transition(executing, ActionState.PROPOSED, "executing", "trimtab", {"reading": 100})
@@ -118,7 +118,7 @@ class ActionLedgerContract:
         ],
     )
     def test_actions_are_filtered(self, ledger, filters, expected):
-        """Newest first; each filter alone, and a page."""
+        """Actions are filtered by each parameter and paged, newest first."""
         kept_action = make_action(ulid(1), state=ActionState.KEPT)
         approved = make_action(ulid(2), created=START + 10, recommendation_id="r1")
         other = make_action(ulid(3), created=START + 20, tool="postgresql", target="db", mode=Mode.APPROVE)
@@ -136,7 +136,7 @@ class ActionLedgerContract:
         ],
     )
     def test_recommendations_are_filtered(self, ledger, filters, expected):
-        """Newest first."""
+        """Recommendations are filtered by each parameter and paged, newest first."""
         for recommendation in (make_recommendation(ulid(1)), make_recommendation(ulid(2), incident_id="i1")):
             ledger.save_recommendation(recommendation, "recommended", "trimtab")
         assert ids_of(ledger.recommendations(**filters)) == [ulid(number) for number in expected]
@@ -149,7 +149,7 @@ class ActionLedgerContract:
             ledger.action("x")
 
     def test_the_pause_is_stored(self, ledger, store, tmp_path):
-        """It is off at first; another ledger on the same store sees it immediately."""
+        """The pause is off at first; a change is visible to another ledger on the same store immediately."""
         assert ledger.pause() == Pause(on=False)
         pause = Pause(on=True, by="ann", since=START, reason="a release")
         ledger.set_pause(pause)
@@ -159,7 +159,7 @@ class ActionLedgerContract:
         assert [row.what for row in ledger.audit_rows(subject="pause")] == ["paused", "resumed"]
 
     def test_the_audit_is_a_chain(self, ledger, clock, tmp_path):
-        """Consecutive numbers, each row linked to the previous one; the anchor file has the head."""
+        """Audit rows have consecutive numbers and link to the previous row; the anchor file has the head."""
         assert verify_audit(ledger) == []
         for number in range(5):
             clock.tick(1)
@@ -171,8 +171,8 @@ class ActionLedgerContract:
         assert ledger.audit_heads().folder == ledger.audit_heads().store == (5, rows[-1].hash)
         assert verify_audit(ledger) == []
         assert (tmp_path / ANCHOR_FILE).stat().st_mode & 0o777 == 0o600
-        copied = [json.loads(line) for line in export_audit(ledger)]
-        assert [line["hash"] for line in copied] == [row.hash for row in rows]
+        exported = [json.loads(line) for line in export_audit(ledger)]
+        assert [line["hash"] for line in exported] == [row.hash for row in rows]
 
     def test_secrets_are_redacted(self, ledger):
         """Secrets in audit rows and in texts of tools and operators are redacted."""
@@ -182,23 +182,28 @@ class ActionLedgerContract:
         )
         action = ledger.propose(make_action(ulid(1), told=secret), "proposed", "trimtab")
         failed = replace(action, told=secret, outcome=Outcome(ActionState.FAILED, secret))
-        moved = ledger.transition(
+        failed_action = ledger.transition(
             failed, ActionState.PROPOSED, "failed", "trimtab", {"why": secret, "password": "hunter2"}
         )
         ledger.append_audit(
             "asked", secret, "ann", {"bearer_token": "hunter2", "header": "Bearer hunter2hunter2"}
         )
-        everything = [moved, ledger.action(ulid(1)), ledger.recommendation(ulid(1)), *ledger.audit_rows()]
-        assert "hunter2" not in repr(everything)
+        records = [
+            failed_action,
+            ledger.action(ulid(1)),
+            ledger.recommendation(ulid(1)),
+            *ledger.audit_rows(),
+        ]
+        assert "hunter2" not in repr(records)
         assert verify_audit(ledger) == []
 
     def test_silences_are_stored_ended_and_audited(self, ledger, clock):
-        """Newest first; an ended one stays listed for 30 days; every change is an audit row."""
+        """Silences are listed newest first and for 30 days after their end; every change is audited."""
         first = Silence(ulid(1), ("redis/*",), START, START + 60 * SECOND, "ann", "moving it")
-        coming = Silence(ulid(2), ("web", "api"), START + 30 * SECOND, START + 90 * SECOND, "bob")
+        future = Silence(ulid(2), ("web", "api"), START + 30 * SECOND, START + 90 * SECOND, "bob")
         ledger.add_silence(first)
-        ledger.add_silence(coming)
-        assert ledger.silences() == [coming, first]
+        ledger.add_silence(future)
+        assert ledger.silences() == [future, first]
         clock.tick(10)
         ended = ledger.end_silence(ulid(2), "cid")
         assert (ended.begin, ended.until) == (START + 10 * SECOND, START + 10 * SECOND)
@@ -219,7 +224,7 @@ class ActionLedgerContract:
         assert verify_audit(ledger) == []
 
     def test_a_stale_engine_changes_nothing(self, ledger, url, clock, tmp_path):
-        """After a takeover every write is refused: action, audit row, pause."""
+        """After a takeover, every write of the older engine raises LockedError."""
         action = ledger.propose(make_action(ulid(1)), "proposed", "trimtab")
         newer = EventStore(url, clock.now, epoch=2).open()
         refused = [
@@ -234,9 +239,9 @@ class ActionLedgerContract:
         for write in refused:
             with pytest.raises(LockedError, match="taken over by another engine"):
                 write()
-        theirs = ActionLedger(newer.fenced, tmp_path / ANCHOR_FILE)
-        theirs.append_audit("looked", "x", "ann")
-        assert [(row.seq, row.epoch) for row in theirs.audit_rows()] == [(1, 1), (2, 2)]
-        assert theirs.action(ulid(1)) == action
-        assert verify_audit(theirs) == []
+        newer_ledger = ActionLedger(newer.fenced, tmp_path / ANCHOR_FILE)
+        newer_ledger.append_audit("looked", "x", "ann")
+        assert [(row.seq, row.epoch) for row in newer_ledger.audit_rows()] == [(1, 1), (2, 2)]
+        assert newer_ledger.action(ulid(1)) == action
+        assert verify_audit(newer_ledger) == []
         newer.close()

@@ -30,7 +30,7 @@ CACHE_THRASH = PatternMatch(
 
 
 def make_incident(number, **changed):
-    """An open incident of one cache."""
+    """Return an open incident of one cache."""
     incident = Incident(
         id=ulid(number), start=START, end=None, state=IncidentState.OPEN,
         title="cache-1: evictions far above usual", severity=0.5, level=Severity.MEDIUM, user_facing=False,
@@ -42,7 +42,7 @@ def make_incident(number, **changed):
 
 
 def make_change(number, **changed):
-    """A deployment."""
+    """Return a deploy event."""
     change = Change(ulid(number), START, ChangeKind.DEPLOY, "web 1.4", "ci", {"job": "web"}, "https://ci/1")
     return replace(change, **changed)
 
@@ -63,16 +63,16 @@ class IncidentStoreContract:
         return IncidentStore(events.fenced)
 
     def test_an_incident_is_read_as_saved(self, store):
-        """Every field survives, including suspects, patterns and an infinite size."""
+        """A stored incident has every field, including suspects, patterns and infinite values."""
         saved = make_incident(1)
         store.save_incidents([saved])
         assert store.incident(saved.id) == saved
-        bare = make_incident(2, suspects=(), patterns=(), end=START + 5, merged_into=saved.id)
-        store.save_incidents([bare])
-        assert store.incident(bare.id) == bare
+        minimal = make_incident(2, suspects=(), patterns=(), end=START + 5, merged_into=saved.id)
+        store.save_incidents([minimal])
+        assert store.incident(minimal.id) == minimal
 
-    def test_saving_again_updates(self, store):
-        """The same id is one row, found by its new content."""
+    def test_saving_an_incident_again_updates_it(self, store):
+        """Saving an incident with a stored id updates its row and its search text."""
         store.save_incidents([make_incident(1)])
         store.save_incidents(
             [make_incident(1, state=IncidentState.RESOLVED, end=START + 5, note="restarted")]
@@ -82,7 +82,7 @@ class IncidentStoreContract:
         assert ids_of(store.incidents(search="restarted")) == [ulid(1)]
 
     def test_several_incidents_are_saved_atomically(self, store):
-        """One that cannot be stored rolls back the others."""
+        """If one incident cannot be stored, none is."""
         with pytest.raises((TypeError, ValueError)):
             store.save_incidents([make_incident(1), make_incident(2, severity="much")])
         assert store.incidents() == []
@@ -94,14 +94,14 @@ class IncidentStoreContract:
             ({}, [4, 3, 2, 1]),  # without the merged one
             ({"state": IncidentState.RESOLVED}, [2]),
             ({"open_only": True}, [4, 3, 1]),
-            ({"since": START + 20 * SECOND}, [4, 3, 1]),  # what ended before is left out
+            ({"since": START + 20 * SECOND}, [4, 3, 1]),  # excludes incidents that ended earlier
             ({"until": START + 10 * SECOND}, [1]),
             ({"pattern": "cache_thrash"}, [4, 2, 1]),
             ({"pattern": "cache"}, []),  # only full names match
             ({"min_severity": 0.7}, [3]),
-            ({"search": "CACHE-1 evictions"}, [4, 2, 1]),  # every word, case ignored
+            ({"search": "CACHE-1 evictions"}, [4, 2, 1]),  # every word, case-insensitive
             ({"search": "büro"}, [4, 3, 2, 1]),
-            ({"search": "hit ratio 31 %"}, [4, 2, 1]),  # in the evidence; no wildcard
+            ({"search": "hit ratio 31 %"}, [4, 2, 1]),  # text of the evidence; % is literal
             ({"search": "c_che"}, []),
             ({"after": ulid(3)}, [2, 1]),
             ({"limit": 1}, [4]),
@@ -109,7 +109,7 @@ class IncidentStoreContract:
         ],
     )
     def test_filters_narrow_the_list(self, store, filters, expected):
-        """Each filter alone, and several together."""
+        """Incidents are filtered by each parameter and by several together."""
         later = START + 10 * SECOND
         store.save_incidents(
             [
@@ -126,7 +126,7 @@ class IncidentStoreContract:
         assert ids_of(store.incidents(**filters)) == [ulid(i) for i in expected]
 
     def test_changes_are_listed_newest_first(self, store):
-        """By id, by time range, by page; saving one again updates it."""
+        """Change events are filtered by time and paged, newest first; saving one again updates it."""
         for number in range(1, 6):
             store.save_change(make_change(number, time=START + number))
         store.save_change(make_change(3, time=START + 3, title="web 1.5"))
@@ -143,7 +143,7 @@ class IncidentStoreContract:
             store.incident("nobody")
 
     def test_a_stale_engine_writes_nothing(self, store, url, clock):
-        """After a takeover every write of the older engine is refused."""
+        """After a takeover, every write of the older engine raises LockedError."""
         newer = EventStore(url, clock.now, epoch=2).open()
         for write in (
             lambda: store.save_incidents([make_incident(1)]),
@@ -156,11 +156,11 @@ class IncidentStoreContract:
         newer.close()
 
     def test_saved_rows_survive_a_restart(self, store, events, url, clock):
-        """The store is closed and opened again."""
+        """Stored rows are read after the store is closed and reopened."""
         store.save_incidents([make_incident(1)])
         store.save_change(make_change(1))
         events.close()
-        again = EventStore(url, clock.now, epoch=2).open()
-        assert IncidentStore(again.fenced).incident(ulid(1)) == make_incident(1)
-        assert IncidentStore(again.fenced).changes() == [make_change(1)]
-        again.close()
+        reopened = EventStore(url, clock.now, epoch=2).open()
+        assert IncidentStore(reopened.fenced).incident(ulid(1)) == make_incident(1)
+        assert IncidentStore(reopened.fenced).changes() == [make_change(1)]
+        reopened.close()

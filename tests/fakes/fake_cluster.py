@@ -1,4 +1,4 @@
-"""A small cluster for tests of incidents: its series, and anomalies fed tick by tick."""
+"""Fake cluster that feeds an `IncidentCorrelator` tick by tick."""
 
 from dataclasses import replace
 
@@ -30,7 +30,11 @@ def service_keys(
 
 
 class FakeCluster:
-    """Feeds an `IncidentCorrelator`, and keeps the latest version of each incident by id."""
+    """Feeds an `IncidentCorrelator` and keeps the latest version of each incident by id.
+
+    keys       : the series of the cluster
+    correlator : a new one at `INTERVAL_S` if None
+    """
 
     def __init__(self, keys, correlator=None):
         self.keys = list(keys)
@@ -42,12 +46,12 @@ class FakeCluster:
         self.correlator.step(self.now, [], [SeriesInfo(key) for key in self.keys])
 
     def find_key(self, text):
-        """Return the series whose Prometheus form contains every word."""
+        """Return the one series whose Prometheus notation contains every word."""
         (found,) = [key for key in self.keys if all(word in str(key) for word in text.split())]
         return found
 
     def tick(self, *keys, score=1.6, seconds=INTERVAL_S, patterns=(), **changed):
-        """Advance time, then open or raise anomalies of these series."""
+        """Advance time, then open or update anomalies of these series; return the published incidents."""
         self.now += round(seconds * SECOND)
         anomalies = []
         for key in keys:
@@ -59,7 +63,7 @@ class FakeCluster:
         return self._step(anomalies, patterns)
 
     def close(self, *keys, seconds=INTERVAL_S):
-        """Advance time, then close the anomalies of these (or all) series."""
+        """Advance time, then close the anomalies of these series (default: all)."""
         self.now += round(seconds * SECOND)
         chosen = keys or tuple(self.open_anomalies)
         return self._step(
@@ -67,7 +71,7 @@ class FakeCluster:
         )
 
     def wait(self, seconds):
-        """Advance time tick by tick without anomalies."""
+        """Advance time tick by tick without anomalies; return the published incidents."""
         published = []
         for _ in range(round(seconds / INTERVAL_S)):
             self.now += round(INTERVAL_S * SECOND)

@@ -30,12 +30,12 @@ from trimtab.engine.types import (
     Value,
 )
 
-UNDOABLE = {ActionState.VERIFYING, ActionState.KEPT, ActionState.INCONCLUSIVE}
+REVERSIBLE = {ActionState.VERIFYING, ActionState.KEPT, ActionState.INCONCLUSIVE}
 
 
-def _page(nouns: Iterable[Any], after: str | None, limit: int) -> list[Any]:
-    newest = sorted(nouns, key=lambda noun: noun.id, reverse=True)
-    return [noun for noun in newest if after is None or noun.id < after][:limit]
+def _page(records: Iterable[Any], after: str | None, limit: int) -> list[Any]:
+    newest = sorted(records, key=lambda record: record.id, reverse=True)
+    return [record for record in newest if after is None or record.id < after][:limit]
 
 
 class FakeIncidents:
@@ -101,7 +101,7 @@ class FakeIncidents:
 
 
 class FakeLedger:
-    """In-memory ledger. While `broken` is set, every write raises StoreError with it."""
+    """In-memory ledger. While `broken` is set, every write raises StoreError with that message."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
@@ -222,13 +222,13 @@ class FakeLedger:
         return self.silences_by_id[silence_id]
 
 
-def _matching(nouns: Iterable[Any], wanted: Mapping[str, object]) -> list[Any]:
+def _matching(records: Iterable[Any], wanted: Mapping[str, object]) -> list[Any]:
     filters = {name: value for name, value in wanted.items() if value is not None}
-    return [noun for noun in nouns if all(getattr(noun, name) == value for name, value in filters.items())]
+    return [row for row in records if all(getattr(row, name) == value for name, value in filters.items())]
 
 
 class FakeOperatorDecisions:
-    """Decisions that write to the fake ledger. While `refusal` is set, every change is refused with it."""
+    """Decisions that write to the fake ledger. While `refusal` is set, changes raise RefusedError with it."""
 
     def __init__(self, clock: FakeClock, ledger: FakeLedger, live: FakeLiveView) -> None:
         self.clock = clock
@@ -236,7 +236,7 @@ class FakeOperatorDecisions:
         self.live = live
         self.refusal: str | None = None
 
-    def _allowed(self) -> None:
+    def _raise_if_refused(self) -> None:
         if self.ledger.pause().on:
             raise RefusedError("everything is paused; resume first")
         if self.refusal:
@@ -252,7 +252,7 @@ class FakeOperatorDecisions:
         return after
 
     async def approve(self, recommendation_id: str, by: str) -> Recommendation:
-        self._allowed()
+        self._raise_if_refused()
         changed = {"state": RecommendationState.APPROVED, "approver": by, "approved": self.clock.now()}
         return self._decide(recommendation_id, "approved", by, **changed)
 
@@ -265,7 +265,7 @@ class FakeOperatorDecisions:
         return self._decide(recommendation_id, "scheduled", by, **changed)
 
     async def apply(self, recommendation_id: str, by: str, key: str) -> Action:
-        self._allowed()
+        self._raise_if_refused()
         applied = self._decide(recommendation_id, "applied", by, state=RecommendationState.APPLIED)
         return self._act(
             by, key, recommendation_id=applied.id, tool=applied.tool, target=applied.target,
@@ -274,7 +274,7 @@ class FakeOperatorDecisions:
 
     async def roll_back(self, action_id: str, by: str, key: str) -> Action:
         action = self.ledger.action(action_id)
-        if action.state not in UNDOABLE:
+        if action.state not in REVERSIBLE:
             raise ConflictError(f"action {action_id} is {action.state} and cannot be taken back")
         outcome = Outcome(ActionState.ROLLED_BACK, f"rolled back: {by} took it back")
         back = replace(action, state=ActionState.ROLLED_BACK, ended=self.clock.now(), outcome=outcome)
@@ -286,7 +286,7 @@ class FakeOperatorDecisions:
         )  # fmt: skip
 
     async def run(self, tool: str, target: str, action: str, by: str, key: str) -> Action:
-        self._allowed()
+        self._raise_if_refused()
         return self._act(
             by, key, tool=tool, target=target, subject=action, is_action=True, told=f"{action} done"
         )
@@ -294,7 +294,7 @@ class FakeOperatorDecisions:
     async def set_knob(
         self, tool: str, target: str, knob: str, before: Value, after: Value, by: str, key: str
     ) -> Action:
-        self._allowed()
+        self._raise_if_refused()
         return self._act(by, key, tool=tool, target=target, subject=knob, before=before, after=after)
 
     async def pause(self, by: str, reason: str) -> Pause:
@@ -310,12 +310,12 @@ class FakeOperatorDecisions:
 
     def _act(self, by: str, key: str, **fields: Any) -> Action:
         now = self.clock.now()
-        usual = {
+        defaults = {
             "id": str(ULID.from_timestamp(now / 1e9)), "recommendation_id": None, "before": None,
             "after": None, "set_before": True, "state": ActionState.VERIFYING, "mode": Mode.APPROVE,
             "created": now, "started": now, "is_action": False,
         }  # fmt: skip
-        action = self.ledger.propose(Action(key=key, by=by, **(usual | fields)), "action executed", by)
+        action = self.ledger.propose(Action(key=key, by=by, **(defaults | fields)), "action executed", by)
         self.live.publish("action", asdict(action))
         return action
 
@@ -345,17 +345,17 @@ class FakeIncidentActions:
         return self._change(incident_id, state=IncidentState.OPEN, note=note)
 
     async def merge(self, incident_id: str, into: str, by: str) -> Incident:  # noqa: ARG002 - as in the port
-        gone = self._change(incident_id, merged_into=into)
+        merged = self._change(incident_id, merged_into=into)
         other = self.incidents.incident(into)
-        return self._change(into, anomaly_ids=other.anomaly_ids + gone.anomaly_ids)
+        return self._change(into, anomaly_ids=other.anomaly_ids + merged.anomaly_ids)
 
     async def split(self, incident_id: str, anomaly_ids: Sequence[str], by: str) -> Incident:
         del by
-        whole = self.incidents.incident(incident_id)
-        parted = replace(whole, id=str(ULID()), anomaly_ids=tuple(anomaly_ids))
-        rest = tuple(a for a in whole.anomaly_ids if a not in anomaly_ids)
-        self.incidents.save_incidents([parted, replace(whole, anomaly_ids=rest)])
-        return parted
+        original = self.incidents.incident(incident_id)
+        split_off = replace(original, id=str(ULID()), anomaly_ids=tuple(anomaly_ids))
+        rest = tuple(a for a in original.anomaly_ids if a not in anomaly_ids)
+        self.incidents.save_incidents([split_off, replace(original, anomaly_ids=rest)])
+        return split_off
 
 
 class FakeControlLoop:
@@ -370,7 +370,7 @@ class FakeControlLoop:
         self.models: FakeModelService | None = FakeModelService()
         self.alerts: list[Alert] = []
         self.audit_problem: str | None = None
-        """Result of verifying the audit; None = intact."""
+        """Problem found when verifying the audit; None = intact."""
         self.capacity: dict[str, Capacity] = {}
 
     async def take_alerts(self, alerts: Sequence[Alert], by: str) -> None:  # noqa: ARG002 - as in the port

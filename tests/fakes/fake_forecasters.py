@@ -1,4 +1,4 @@
-"""Fake forecasters: seasonal naive with its past errors, and broken ones."""
+"""Fake forecasters: seasonal naive, a more accurate one, and faulty ones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,9 +11,9 @@ from trimtab.models.contracts import Floats, Panel, State
 class FakeSeasonalNaive:
     """Seasonal naive over a day, or the last value below a day of history.
 
-    spread_factor : multiple of its past errors used as spread
-    bias          : added to every forecast, in the series' unit
-    pad           : extra numbers in the state, to change its size
+    spread_factor : spread as a multiple of the mean absolute error in the history
+    bias          : offset of every forecast, in the series' unit
+    pad           : number of extra values in the state, to change its size
     """
 
     def __init__(self, spread_factor: float = 1.0, bias: float = 0.0, pad: int = 0) -> None:
@@ -43,21 +43,21 @@ class FakeSeasonalNaive:
 
 
 class FakeUnknownForecaster(FakeSeasonalNaive):
-    """Returns NaN for every series."""
+    """A forecaster that returns NaN for every series."""
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
         return np.full((len(quantiles), horizon, panel.y.shape[1]), np.nan)
 
 
 class FakeFailingForecaster(FakeSeasonalNaive):
-    """Can be restored and fitted, but raises in `predict`."""
+    """A forecaster that can be fitted and restored, but raises in `predict`."""
 
     def predict(self, *_: object) -> Floats:
         raise RuntimeError("the fake forecaster fails")
 
 
 class FakeShortForecaster(FakeSeasonalNaive):
-    """Returns one row for any horizon."""
+    """A forecaster that returns one row for any horizon."""
 
     def predict(self, panel: Panel, horizon: int, quantiles: Sequence[float]) -> Floats:
         assert horizon > 1

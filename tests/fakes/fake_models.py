@@ -11,7 +11,7 @@ from trimtab.engine.types import Forecast, ModelView, PastForecast, PipelineRun,
 
 
 class FakeModelService:
-    """A model service with one model; records its calls."""
+    """A model service with the model `load`; records its calls."""
 
     def __init__(self) -> None:
         self.current_forecasts: list[Forecast] = [
@@ -27,11 +27,11 @@ class FakeModelService:
         self, *, series_id: str | None = None, search: str = "", after: str | None = None, limit: int = 100
     ) -> list[Forecast]:
         return [
-            one
-            for one in self.current_forecasts
-            if (series_id is None or one.id == series_id)
-            and (after is None or one.id > after)
-            and all(word in one.series.lower() for word in search.lower().split())
+            item
+            for item in self.current_forecasts
+            if (series_id is None or item.id == series_id)
+            and (after is None or item.id > after)
+            and all(word in item.series.lower() for word in search.lower().split())
         ][:limit]
 
     async def past_forecast(self, series_id: str) -> PastForecast:
@@ -41,29 +41,29 @@ class FakeModelService:
         return [self.view]
 
     async def promote(self, name: str, version: str, by: str) -> ModelView:
-        self._known(name)
-        if version not in {one.version for one in self.view.versions}:
+        self._raise_if_unknown(name)
+        if version not in {item.version for item in self.view.versions}:
             raise NotFoundError(f"the model {name} has no version {version!r} that could serve")
         self.calls.append(("promote", version, by))
         return self.view
 
     async def rollback(self, name: str, by: str) -> ModelView:
-        self._known(name)
+        self._raise_if_unknown(name)
         if not self.has_previous:
             raise ConflictError(f"the model {name} has no previous champion to go back to")
         self.calls.append(("rollback", by))
         return self.view
 
     async def runs(self, name: str, *, after: str | None = None, limit: int = 100) -> Sequence[PipelineRun]:
-        self._known(name)
+        self._raise_if_unknown(name)
         return [run for run in self.finished_runs if after is None or run.id < after][:limit]
 
     async def start_training(self, name: str, by: str) -> PipelineRun:
-        self._known(name)
+        self._raise_if_unknown(name)
         run = replace(PIPELINE_RUN, state=RunState.WAITING, by=by, ended=None)
         self.calls.append(("start", by))
         return run
 
-    def _known(self, name: str) -> None:
+    def _raise_if_unknown(self, name: str) -> None:
         if name != "load":
             raise NotFoundError(f"there is no model {name!r}; there is load")

@@ -1,4 +1,4 @@
-"""Notification builders and fakes."""
+"""Builders of notices, and fakes of the ports of notification delivery."""
 
 import asyncio
 from collections import deque
@@ -14,7 +14,7 @@ HOUR = 60 * MINUTE
 
 
 def make_notice(number=1, kind=NoticeKind.FIRING, fingerprint=None, time=START, **changed):
-    """A notification of an incident; each number has its own fingerprint unless one is given."""
+    """Return a notice of an incident; each number has its own fingerprint unless one is given."""
     more = {"severity": 0.7, "level": Severity.HIGH, "acknowledged_by": "", **changed}
     if kind is NoticeKind.RESOLVED:
         more = {"state": IncidentState.RESOLVED, "end": START + MINUTE, **more}
@@ -23,41 +23,44 @@ def make_notice(number=1, kind=NoticeKind.FIRING, fingerprint=None, time=START, 
 
 
 def make_resolved_notice(number=1, **changed):
-    """The resolution of an incident."""
+    """Return a notice that an incident is resolved."""
     return make_notice(number, NoticeKind.RESOLVED, **changed)
 
 
 def make_worse_notice(number=1, **changed):
-    """A notification that an incident has become critical."""
+    """Return a notice that an incident has become critical."""
     return make_notice(number, NoticeKind.WORSE, **{"severity": 0.9, "level": Severity.CRITICAL, **changed})
 
 
 class FakeNotifier:
-    """Accepts every notification, unless `responses` has an error to raise or an event to wait for."""
+    """A notifier that accepts every notice.
+
+    responses : outcome of the next calls: an error is raised, an event is awaited, None succeeds
+    """
 
     def __init__(self, name="fake", repeat_s=None):
         self.name = name
         self.repeat_s = repeat_s
         self.responses = deque()
         self.delivered = []
-        """(kind, incident id, kinds of the earlier notifications)."""
+        """(kind, incident id, kinds of the earlier notices) of each delivered notice."""
         self.attempts = 0
         self.called = asyncio.Event()
 
     async def notify(self, notice, earlier=()):
         self.attempts += 1
         self.called.set()
-        answer = self.responses.popleft() if self.responses else None
-        if isinstance(answer, Exception):
-            raise answer
-        if answer is not None:
-            await answer.wait()
+        response = self.responses.popleft() if self.responses else None
+        if isinstance(response, Exception):
+            raise response
+        if response is not None:
+            await response.wait()
         self.delivered.append((str(notice.kind), notice.incident.id, [str(item.kind) for item in earlier]))
 
     async def probe(self):
-        answer = self.responses.popleft() if self.responses else None
-        if isinstance(answer, Exception):
-            raise answer
+        response = self.responses.popleft() if self.responses else None
+        if isinstance(response, Exception):
+            raise response
         return "it is there"
 
     async def close(self):
@@ -72,12 +75,12 @@ class FakeNotifier:
 
     @property
     def kinds(self):
-        """The kinds of the delivered notifications."""
+        """Kinds of the delivered notices."""
         return [kind for kind, _, _ in self.delivered]
 
 
 class FakeKeyValueStore:
-    """Values in memory; `write_error` = message of a StoreError that writes raise."""
+    """Key-value store in memory. While `write_error` is set, writes raise StoreError with it."""
 
     def __init__(self):
         self.values = {}
@@ -93,7 +96,7 @@ class FakeKeyValueStore:
 
 
 class FakeIncidentLookup:
-    """Incidents by id; `is_down` = every lookup raises StoreError."""
+    """Incidents by id. While `is_down` is set, every lookup raises StoreError."""
 
     def __init__(self):
         self.incidents = {}
@@ -111,7 +114,7 @@ class FakeIncidentLookup:
 
 
 class FakeNotificationMetrics:
-    """Metrics in memory."""
+    """Delivery metrics in memory."""
 
     def __init__(self):
         self.sent, self.failed, self.dropped, self.waiting = [], [], [], {}

@@ -1,4 +1,4 @@
-"""A Prometheus in memory, with series, metadata and targets set by the test."""
+"""In-memory Prometheus server whose series, metadata and targets a test sets."""
 
 import json
 import re
@@ -31,10 +31,13 @@ def _window_s(expr: str) -> float:
 
 
 class FakePrometheus:
-    """Prometheus whose series are lists of (seconds, value); `clock` is the server's clock too.
+    """A Prometheus server whose series are lists of (time in seconds, value).
 
-    fixed_answer : when set, it answers every request
-    requests     : requests received so far
+    clock         : clock of the server and of its client
+    scrape_s      : scrape interval in seconds; 0 = the server lists no targets
+    fixed_answer  : if set, it answers every request
+    query_results : expression -> data returned for it
+    requests      : requests received so far
     """
 
     def __init__(self, clock: FakeClock, scrape_s: float = 15.0) -> None:
@@ -58,7 +61,7 @@ class FakePrometheus:
         self.series.setdefault(key, []).append((self.now_s if at_s is None else at_s, value))
 
     def scrape(self, **values: float) -> None:
-        """Add a scrape of the one target: these metrics and `up`."""
+        """Add one scrape of the target: these metrics and `up`."""
         for name, value in {"up": 1.0, **values}.items():
             self.add_sample(name, value)
 
@@ -67,7 +70,7 @@ class FakePrometheus:
         self.series = {k: v for k, v in self.series.items() if dict(k)["__name__"] != name}
 
     def matrix_rows(self, expr: str, end_s: float, window_s: float) -> list[Mapping[str, Any]]:
-        """Return the raw samples of the metrics that an expression names."""
+        """Return the raw samples of the metrics in an expression, of the `window_s` seconds up to `end_s`."""
         names = re.compile(_NAMES.findall(expr)[-1].replace("\\\\", "\\"))
         rows: list[Mapping[str, Any]] = []
         for labels, samples in self.series.items():
@@ -95,13 +98,13 @@ class FakePrometheus:
         )
 
     def success(self, data: object, **more: object) -> httpx.Response:
-        """Return a complete answer."""
+        """Return a successful response with this data."""
         body = json.dumps({"status": "success", "data": data, **more}).encode()
         return httpx.Response(200, content=body, headers={"date": formatdate(self.now_s, usegmt=True)})
 
     @contextmanager
     def connect_api(self) -> Iterator["FakePrometheus"]:
-        """Return itself as the API library."""
+        """Yield this server in place of the API library's client."""
         yield self
 
     def count_series(self, selection: str) -> list[tuple[str, str, int]]:  # noqa: ARG002 - required by the port

@@ -30,7 +30,7 @@ FLUSH_ACTION = ToolAction("flush", "Drops what is cached.", Risk.MEDIUM, reduces
 
 
 class FakeKeyValueStore:
-    """Key-value store in a dict; `write_error` is raised at each write."""
+    """Key-value store in a dict. While `write_error` is set, every write raises it."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -46,11 +46,11 @@ class FakeKeyValueStore:
 
 
 class FakeTool:
-    """A tool that holds its knobs in a dict and answers as scripted.
+    """A tool that keeps its knobs in a dict; its responses can be scripted.
 
-    script       : method name -> answers of its next calls: an exception is raised, None means the normal
+    script       : method name -> results of its next calls: an exception is raised, None gives the normal
                    behaviour, anything else is returned
-    after_effect : "apply" or "run" -> exceptions raised after the effect (a lost answer)
+    after_effect : "apply" or "run" -> exceptions raised after the effect (a lost response)
     gates        : method name -> event that its calls wait for
 
     >>> import asyncio
@@ -92,11 +92,11 @@ class FakeTool:
         self.gates: dict[str, asyncio.Event] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.effects: list[tuple[str, str, Value]] = []
-        """Changes and actions: target, knob or action, value or idempotency key."""
+        """Changes and actions: (target, knob or action, value or idempotency key)."""
         self.close_count = 0
 
     def respond_with(self, call: str, *steps: Any) -> None:
-        """Script the answers of the next calls of a method."""
+        """Script the results of the next calls of a method."""
         self.script.setdefault(call, deque()).extend(steps)
 
     def fail_after_effect(self, call: str, *errors: Exception) -> None:
@@ -182,10 +182,10 @@ class FakeTool:
 
 
 class FakeToolbox:
-    """Toolbox of the given tools; `modes` by tool.
+    """Toolbox of the given tools.
 
-    tool_views, target_views : views that replace those of the tools; a name that has only a view gets a
-                               FakeTool
+    modes                    : mode of each knob, by tool
+    tool_views, target_views : views that replace those of the tools; a name with only a view gets a FakeTool
     """
 
     def __init__(

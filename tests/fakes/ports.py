@@ -27,7 +27,7 @@ from trimtab.models.contracts import State
 
 
 class FakeClock:
-    """A clock that only moves when a test advances it.
+    """A clock that moves only when a test advances it.
 
     >>> clock = FakeClock(0)
     >>> clock.tick(1.5)
@@ -57,7 +57,7 @@ class FakeClock:
         return sum(not woken.done() for _, _, woken in self._sleepers)
 
     def tick(self, seconds: float) -> None:
-        """Advance and wake the due sleepers; they run when the test next awaits."""
+        """Advance and wake the due sleepers; they run at the next await of the test."""
         self.time += round(seconds * SECOND)
         while self._sleepers and self._sleepers[0][0] <= self.time:
             _, _, woken = heapq.heappop(self._sleepers)
@@ -70,8 +70,8 @@ class FakeClock:
         await settle()
         while self.time < end:
             due = self._sleepers[0][0] if self._sleepers else end
-            there = self.time + round(step * SECOND) if step else max(due, self.time)
-            self.tick((min(there, end) - self.time) / SECOND)
+            target = self.time + round(step * SECOND) if step else max(due, self.time)
+            self.tick((min(target, end) - self.time) / SECOND)
             await settle()
 
 
@@ -82,7 +82,7 @@ async def settle(turns: int = 20) -> None:
 
 
 class FakeSource:
-    """A source with scripted readings: Readings and SourceErrors, then None (end of the recording)."""
+    """A source that returns or raises the items of `script`, then returns None (end of the recording)."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class FakeSource:
         script: Iterable[Reading | SourceError | None] = (),
         histories: Sequence[History] = (),
         infos: Iterable[SeriesInfo] = (),
-        replaces: Callable[[SeriesKey, SeriesKey], bool] = lambda gone, came: False,  # noqa: ARG005 - named as in the port
+        replaces: Callable[[SeriesKey, SeriesKey], bool] = lambda old, new: False,  # noqa: ARG005 - named as in the port
     ) -> None:
         self.name = name
         self.interval_s = interval_s
@@ -101,7 +101,7 @@ class FakeSource:
         self.replaces = replaces
         self.open_errors: deque[SourceError] = deque()
         self.skipped_names: list[str] = []
-        self.history_asked_at: int | None = None
+        self.history_requested_at: int | None = None
         self.opened = self.reads = self.closed = 0
 
     async def open(self) -> None:
@@ -117,7 +117,7 @@ class FakeSource:
         return step
 
     async def history(self, now_ns: int) -> AsyncIterator[History]:
-        self.history_asked_at = now_ns
+        self.history_requested_at = now_ns
         for part in self.histories:
             yield part
 
@@ -153,7 +153,7 @@ class FakeSink:
 
 
 class FakeStore:
-    """An in-memory store. While `broken` is set, every write raises StoreError with it."""
+    """An in-memory store. While `broken` is set, every write raises StoreError with that message."""
 
     def __init__(self) -> None:
         self.infos: dict[str, SeriesInfo] = {}
@@ -165,16 +165,16 @@ class FakeStore:
         self.broken: str | None = None
         self.closed = False
 
-    def _writable(self) -> None:
+    def _raise_if_broken(self) -> None:
         if self.broken:
             raise StoreError(self.broken)
 
     def save_series(self, infos: Iterable[SeriesInfo]) -> None:
-        self._writable()
+        self._raise_if_broken()
         self.infos.update({info.key.id: info for info in infos})
 
     def save_anomaly(self, anomaly: Anomaly) -> None:
-        self._writable()
+        self._raise_if_broken()
         self.by_id[anomaly.id] = anomaly
 
     def anomaly(self, anomaly_id: str) -> Anomaly:
@@ -213,7 +213,7 @@ class FakeStore:
         return found[:limit]
 
     def save_feedback(self, feedback: Feedback) -> None:
-        self._writable()
+        self._raise_if_broken()
         self.anomaly(feedback.anomaly_id)
         self.feedback_by_key[feedback.anomaly_id, feedback.author] = feedback
 
@@ -222,7 +222,7 @@ class FakeStore:
         return sorted(found, key=lambda f: f.time)
 
     def save_key(self, key: ApiKey) -> None:
-        self._writable()
+        self._raise_if_broken()
         self.api_keys[key.id] = key
 
     def keys(self) -> list[ApiKey]:
@@ -232,7 +232,7 @@ class FakeStore:
         return self.responses.get((idempotency_key, route))
 
     def save_response(self, idempotency_key: str, route: str, status: int, body: bytes, now: int) -> None:
-        self._writable()
+        self._raise_if_broken()
         self.responses[idempotency_key, route] = (status, body)
         self.responses_saved_at[idempotency_key, route] = now
 
@@ -242,7 +242,7 @@ class FakeStore:
         return len(old)
 
     def delete_keys(self, prefixes: Sequence[str], ended_before: int, limit: int) -> int:  # noqa: ARG002 - as the port
-        return 0  # see the tests of the store
+        return 0  # covered by the contract of the event store
 
     def health_problem(self) -> str | None:
         return self.broken
@@ -313,7 +313,7 @@ class FakeSubscription:
     def __init__(self, ended: Callable[["FakeSubscription"], None]) -> None:
         self.events: deque[tuple[str, dict[str, object]]] = deque(maxlen=100)
         self.arrived = asyncio.Event()
-        self.over = False
+        self.is_over = False
         self._ended = ended
 
     def __aiter__(self) -> "FakeSubscription":
@@ -321,7 +321,7 @@ class FakeSubscription:
 
     async def __anext__(self) -> tuple[str, dict[str, object]]:
         while not self.events:
-            if self.over:
+            if self.is_over:
                 raise StopAsyncIteration
             self.arrived.clear()
             await self.arrived.wait()
@@ -395,5 +395,5 @@ class FakeLiveView:
     def end(self) -> None:
         """End every subscription, as a stopping engine does."""
         for reader in self.readers:
-            reader.over = True
+            reader.is_over = True
             reader.arrived.set()
