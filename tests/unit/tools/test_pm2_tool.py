@@ -76,7 +76,7 @@ async def test_a_daemon_of_another_user(home, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         (printing(""), "gives no list"),
         (printing("[PM2] Done"), "gives no list"),
@@ -88,10 +88,10 @@ async def test_a_daemon_of_another_user(home, monkeypatch):
         ("import threading; threading.Event().wait(20)", r"did not end within 0\.5 s"),
     ],
 )
-async def test_invalid_lists(home, code, told):
+async def test_invalid_lists(home, code, message):
     """Invalid output is an error that contains nothing of the applications' environment."""
     tool = make_tool(home, code, timeout=0.5 if "wait" in code else 9.0)
-    with pytest.raises(ToolError, match=told) as caught:
+    with pytest.raises(ToolError, match=message) as caught:
         await tool.metrics("web")
     assert "hunter2" not in str(caught.value)
     assert (await tool.status()).state is ToolState.UNREACHABLE

@@ -358,5 +358,5 @@ async def test_a_mode_without_effect_is_logged_once(make_registry):
         assert lines == []
         await registry.target("a", "y")
         await registry.target("a", "x")
-    assert [line["why"].split(",")[0] for line in lines] == ["mode names 'sise'", "mode names 'z/*'"]
-    assert "did you mean size?" in lines[0]["why"]
+    assert [line["reason"].split(",")[0] for line in lines] == ["mode names 'sise'", "mode names 'z/*'"]
+    assert "did you mean size?" in lines[0]["reason"]
