@@ -39,8 +39,6 @@ def test_first_model_becomes_champion_and_same_data_return_it(models):
     assert models.store.index().champion == first.version
     moves = models.store.index().moves
     assert [(move.version, move.by, move.before) for move in moves] == [("1", "anna", None)]
-        ("1", "anna", None)
-    ]
     assert models.registry.get_alias(CHAMPION).version == first.version
     assert models.registry.get_alias(CHALLENGER) is None
     stored = models.store.read(first.version)
