@@ -90,6 +90,7 @@ def make_bursty_panel(days=16, day=24, n=6, seed=3):
     return Panel(y, np.full(n, 1_767_225_600 * 10**9), 3600.0, np.ones(n, bool))
 
 
+@pytest.mark.slow
 def test_a_burst_a_week_ago_is_not_repeated():
     """The median of the three baselines ignores a single burst and follows the daily season."""
     model = Boosted()
@@ -101,6 +102,7 @@ def test_a_burst_a_week_ago_is_not_repeated():
     np.testing.assert_allclose(middle[:, 1:], np.tile(expected[:, None], 5), atol=6.0)
 
 
+@pytest.mark.slow
 def test_state_without_trees_of_a_baseline_is_refused():
     """Restoring a state without the trees of a baseline raises StateError naming the missing array."""
     model = Boosted()

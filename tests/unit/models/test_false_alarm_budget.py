@@ -26,6 +26,7 @@ def _assert_budget_and_detection(reports, min_found=MIN_FOUND):
         assert not kind_report.shifts_found < min_found, report
 
 
+@pytest.mark.slow
 def test_budget_and_detection_short():
     """The scorer keeps the budget over 112 series of seven kinds in four weeks and finds the faults."""
     _assert_budget_and_detection(

@@ -111,6 +111,7 @@ def test_uneven_samples_are_averaged_per_step():
     assert np.nansum(panel.y[:, 0]) == pytest.approx(1 + 2 + 5 + 9)
 
 
+@pytest.mark.slow
 def test_known_days_change_the_forecast():
     """A forecast for a known day follows the history of earlier known days."""
     history = table(28, names=tuple("abcdefgh"))

@@ -98,6 +98,7 @@ def _assert_hostile_registry_version_is_refused(models, trained):
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_refused_and_killed_runs_keep_the_champion(models, monkeypatch):
     """Refused, failed and killed runs keep the champion; a killed run is resumed."""
     reads = []
@@ -167,6 +168,7 @@ def test_challenger_only_model_does_not_replace_the_champion(models):
     assert models.store.index().champion == first.version
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [

@@ -129,6 +129,7 @@ def tamper_randomly(raw, rows, chance, tamper):
     return knowing
 
 
+@pytest.mark.slow
 def test_every_tampering_is_detected(ledger, raw, tmp_path):
     """200 deletions, edits, swaps, truncations, insertions, with chain and stored head repaired or not."""
     clean, anchor = read_audit(raw), (tmp_path / ANCHOR_FILE).read_bytes()
