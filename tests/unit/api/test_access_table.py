@@ -1,3 +1,5 @@
+"""Access table: enforcement, completeness and path templates."""
+
 import pytest
 from fastapi import APIRouter, FastAPI
 

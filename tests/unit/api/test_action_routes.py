@@ -1,3 +1,5 @@
+"""Routes of recommendations, actions, the pause and the audit."""
+
 from dataclasses import replace
 
 import pytest

@@ -1,3 +1,5 @@
+"""OpenAPI document, its documentation page and the dashboard's files."""
+
 import re
 
 import pytest

@@ -1,3 +1,5 @@
+"""Authentication by key, session and login link; CSRF, origins and hosts."""
+
 import pytest
 
 from tests.builders.api_client import BASE, ApiHarness, assert_problem

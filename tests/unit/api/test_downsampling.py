@@ -1,3 +1,5 @@
+"""Downsampling of score rows."""
+
 import numpy as np
 import pytest
 from hypothesis import given

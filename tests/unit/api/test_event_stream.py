@@ -1,3 +1,5 @@
+"""Server-sent event streams."""
+
 import asyncio
 import json
 from dataclasses import asdict

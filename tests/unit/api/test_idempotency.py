@@ -1,3 +1,5 @@
+"""Idempotency-Key handling of POST requests."""
+
 import threading
 
 import pytest

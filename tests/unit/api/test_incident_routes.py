@@ -1,3 +1,5 @@
+"""Routes of incidents, change events and external alerts."""
+
 from dataclasses import replace
 
 import pytest

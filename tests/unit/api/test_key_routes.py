@@ -1,3 +1,5 @@
+"""API keys, the settings key and first access."""
+
 import stat
 
 import pytest

@@ -1,3 +1,5 @@
+"""Listen address and allowed hosts."""
+
 import pytest
 
 from trimtab.engine.api.security.listen_address import AllowedHosts, check_listen_address, is_loopback

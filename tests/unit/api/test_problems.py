@@ -1,3 +1,5 @@
+"""Error responses, request logging and security headers."""
+
 import asyncio
 import re
 

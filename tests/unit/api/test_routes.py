@@ -1,3 +1,5 @@
+"""Routes of series, scores, status, anomalies, feedback and keys."""
+
 import json
 from datetime import UTC, datetime
 
