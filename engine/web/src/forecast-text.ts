@@ -108,7 +108,7 @@ export interface MetricRow {
 /** Return the metrics of a version with those of the champion and seasonal naive on the same windows. */
 export function metricRows({ figures }: ModelVersion): MetricRow[] {
   return Object.entries(METRICS).flatMap(([key, figure]) => {
-    const [candidate, champion, naive] = ["challenger", "champion", "seasonal_naive"].map((who) => figures[`${who}.${key}`] ?? null);
+    const [candidate, champion, naive] = ["challenger", "champion", "seasonal_naive"].map((model) => figures[`${model}.${key}`] ?? null);
     if (typeof candidate !== "number") return [];
     const row = { key, candidate, champion: champion ?? null, naive: naive ?? null };
     return [{ ...row, better: compareToTarget(candidate, row.champion ?? row.naive, figure.ideal) }];

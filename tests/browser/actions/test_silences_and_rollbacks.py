@@ -45,7 +45,7 @@ def test_a_shadow_action_is_described(open_page: Open) -> None:
     expect(memory).to_contain_text("The hit ratio of cache-1 was 61 % at that time.")
     expect(memory).to_contain_text("severity 0.62 → 0.85")
     summed = page.get_by_text("Mode auto would have run 2 actions.")
-    expect(summed).to_contain_text("1 ended without it, 1 still open; 1 became worse.")
+    expect(summed).to_contain_text("1 ended on its own, 1 still open; 1 became worse.")
 
 
 def test_a_recommendation_without_an_incident_says_so(

@@ -115,7 +115,7 @@ function ThemeButton() {
 }
 
 export function Footer() {
-  const who = useShared(session);
+  const user = useShared(session);
   const { data } = useLive("status-footer", getStatus, 60_000);
   return (
     <footer class="bottom">
@@ -125,7 +125,7 @@ export function Footer() {
         <kbd>/</kbd> search <kbd>↑</kbd> <kbd>↓</kbd> rows <kbd>Enter</kbd> open
       </span>
       <span class="who">
-        {who && !who.name.startsWith("session") ? who.name : "signed in"}{" "}
+        {user && !user.name.startsWith("session") ? user.name : "signed in"}{" "}
         <button type="button" class="link-button" onClick={() => void signOut().catch(reconnect)}>
           Sign out
         </button>

@@ -91,7 +91,7 @@ function Facts({ recommendation: r }: { recommendation: Recommendation }) {
     ["Pattern", patternText(r.pattern)],
     ["Raised for", r.incident_id ? <a href={href(["incidents", r.incident_id])}>an incident</a> : "no incident"],
     ["Proposed", <>by {r.proposer}, <RelativeTime time={r.created} /></>],
-    ["Manual command", r.command && <code class="command">{r.command}</code>],
+    ["Command", r.command && <code class="command">{r.command}</code>],
   ];
   return (
     <dl class="facts">

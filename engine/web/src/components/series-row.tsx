@@ -12,7 +12,7 @@ export function SeriesHead() {
     <div class="series-head" aria-hidden="true">
       <span>Series</span>
       <span class="right">Value</span>
-      <span>Expected range</span>
+      <span>Expected</span>
       <span>Score</span>
     </div>
   );

@@ -77,7 +77,7 @@ function ShadowTotals() {
   const { data } = useLive("shadow", getShadowSummary, 30_000);
   if (!data || data.actions === 0) return null;
   const ends: [number, string][] = [
-    [data.over, "ended without it"],
+    [data.over, "ended on its own"],
     [data.done, "done by an operator"],
     [data.changed, "superseded by another change"],
     [data.went_on, "still present after a day"],
