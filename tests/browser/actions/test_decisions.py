@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.actions.confirm_dialog import card, confirm, dialog
@@ -17,6 +18,8 @@ from tests.browser.control_loop_dashboard import (
     ulid,
 )
 from trimtab.engine.types import ActionState, RecommendationState
+
+pytestmark = pytest.mark.slow
 
 Open = Callable[..., Page]
 

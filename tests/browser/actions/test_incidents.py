@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.actions.confirm_dialog import card, confirm, dialog
@@ -14,6 +15,8 @@ from tests.browser.control_loop_dashboard import (
     ulid,
 )
 from trimtab.engine.types import IncidentState
+
+pytestmark = pytest.mark.slow
 
 Open = Callable[..., Page]
 

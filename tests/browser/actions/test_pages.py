@@ -19,6 +19,8 @@ from tests.browser.control_loop_dashboard import (
 )
 from trimtab.engine.api.security import api_keys
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Page]
 
 PAGES = (

@@ -3,11 +3,14 @@
 import re
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.actions.confirm_dialog import card, confirm, dialog
 from tests.browser.control_loop_dashboard import HIT, LAZY, REFUSED, RUNNING, ControlLoopDashboard
 from trimtab.engine.types import ActionState
+
+pytestmark = pytest.mark.slow
 
 Open = Callable[..., Page]
 

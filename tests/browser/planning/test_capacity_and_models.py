@@ -16,6 +16,8 @@ from trimtab.engine.api.security import api_keys
 from trimtab.engine.settings.capacity import CapacityOf
 from trimtab.engine.types import RunState
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Page]
 MINUS = "\N{MINUS SIGN}"
 

@@ -11,6 +11,8 @@ from tests.browser.conftest import PHONE
 from tests.browser.dashboard_server import CPU, MINUTE, now_ns
 from tests.browser.planning.planning_dashboard import LOAD, PlanningDashboard, level
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Page]
 SERIES = f"#/series/{LOAD.id}"
 
