@@ -4,7 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.builders.foreign_folder import make_foreign_packages
+
+pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import models

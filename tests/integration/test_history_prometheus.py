@@ -7,6 +7,8 @@ import pytest
 import trimtab
 from tests.servers.prometheus import backfill, start_prometheus
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("step_s", [60])
 def test_backfilled_series_are_returned(tmp_path, step_s):

@@ -40,6 +40,7 @@ def local_check_stream(monkeypatch):
     monkeypatch.setattr(checks, "_yield_datasets", make_labelled_stream)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "given"), VIEWS, ids=[f"{n}-{k}" for k, (n, _) in enumerate(VIEWS)])
 @pytest.mark.usefixtures("local_check_stream")
 def test_passes_rivers_own_checks(name, given):
