@@ -33,5 +33,5 @@ def keep_escaped_slashes(scope: Scope) -> Scope:
 
 
 def decode_name(part: str) -> str:
-    """Return the name that a path segment stands for."""
+    """Return the name that a path segment encodes."""
     return part.replace(ESCAPED_SLASH, "/")

@@ -100,7 +100,7 @@ class AgedAction:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """All inputs of a decision. The defaults stand for unknown and allow nothing.
+    """All inputs of a decision. A default means unknown and allows nothing.
 
     now            : int64 ns UTC
     uptime_s       : seconds since the engine started
